@@ -1,0 +1,1 @@
+"""The host side of VGPU-STUB: ring drain, worker processes, executors and monitor."""

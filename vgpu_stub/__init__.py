@@ -1,0 +1,1 @@
+"""VGPU-STUB: a virtual PCI GPU, served over vfio-user, that people can see into."""
