@@ -1,0 +1,542 @@
+"""One client's connection to its device, from VERSION to the end.
+
+A session reads a message, checks it against the specification and the device, calls the device, and
+replies; it is the only place that turns an error into an errno on the wire. Nothing that a client
+sends ends more than its own session. Requests of the device to the client (DMA_READ, DMA_WRITE) go
+out from other threads and their replies come in here.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from .constants import (
+    HEADER_BYTES,
+    MAX_DATA_XFER_BYTES,
+    MAX_DMA_MAPS,
+    MAX_MSG_FDS,
+    PAGE_SIZES,
+    PCI_IRQ_COUNT,
+    PCI_REGION_COUNT,
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    Command,
+    DeviceFlag,
+    DmaFlag,
+    DmaUnmapFlag,
+    FeatureFlag,
+    HeaderFlag,
+    RegionFlag,
+)
+from .device import Device, Region
+from .dma import DmaMap
+from .errors import (
+    DisconnectedError,
+    DmaFaultError,
+    ProtocolError,
+    RemoteError,
+    ReplyTimeoutError,
+    VfioUserError,
+)
+from .irqs import Irq, IrqTable
+from .messages import (
+    FEATURE_BYTES,
+    REGION_ACCESS_BYTES,
+    REGION_INFO_BYTES,
+    DeviceFeature,
+    DeviceInfo,
+    DmaAccess,
+    DmaMapRequest,
+    DmaUnmapRequest,
+    Header,
+    IrqInfo,
+    IrqSet,
+    RegionAccess,
+    RegionInfo,
+    RegionIoFds,
+    Version,
+    pack_message,
+    pack_sparse_capability,
+    pack_write_count,
+    unpack_write_multi,
+)
+from .transport import Connection, Message, close_fds
+
+_log = logging.getLogger(__name__)
+
+#: A client that connects has this long, in seconds, to send VERSION.
+HANDSHAKE_TIMEOUT_S = 5.0
+#: A client that reads none of its replies is given up after this long, in seconds.
+SEND_TIMEOUT_S = 5.0
+#: Largest message, in bytes: a full transfer with its header and structure, and some room.
+MAX_MESSAGE_BYTES = HEADER_BYTES + MAX_DATA_XFER_BYTES + 64
+
+_COMMANDS_WITH_FDS = frozenset({Command.DMA_MAP, Command.DEVICE_SET_IRQS})
+_KNOWN_FLAGS = HeaderFlag.TYPE_MASK | HeaderFlag.NO_REPLY | HeaderFlag.ERROR
+_COMMAND_NAMES: dict[int, str] = {command.value: command.name for command in Command}
+
+
+class Direction(Enum):
+    """Which way a message went, as this process sees it."""
+
+    RECEIVED = "received"
+    SENT = "sent"
+
+
+#: Called for each message with the name of its command, its direction and its size in bytes.
+Observer = Callable[[str, Direction, int], None]
+
+
+class _Reply(NamedTuple):
+    payload: bytes = b""
+    #: Descriptors to pass along; they stay the device's.
+    fds: tuple[int, ...] = ()
+
+
+class _Request:
+    """A request of ours that awaits the client's reply."""
+
+    __slots__ = ("command", "done", "reply")
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.done = threading.Event()
+        self.reply: Message | None = None
+
+
+class Session:
+    """Serves one client; implements `ConnectedClient` for the device."""
+
+    def __init__(self, connection: Connection, observer: Observer | None = None) -> None:
+        """Prepare to serve a connection, which the session then owns."""
+        self._connection = connection
+        self._observer = observer
+        self._thread_id = 0
+        self._peer_max_fds = 0
+        self._peer_max_data_bytes = 0
+        self._requests: dict[int, _Request] = {}
+        self._requests_lock = threading.Lock()
+        self._next_request_id = 0
+        self._closed = False
+        #: Messages received and sent, by command name.
+        self.message_counts: dict[str, int] = {}
+        #: Requests of the client that were answered with an error.
+        self.refusals = 0
+        self.dma = DmaMap()
+        self.irqs = IrqTable(())
+        self._device: Device
+        self._regions: tuple[Region, ...] = ()
+        self._irq_types: tuple[Irq, ...] = ()
+        self._handlers: dict[int, Callable[[bytes, list[int]], _Reply]] = {
+            Command.VERSION: self._handle_version,
+            Command.DMA_MAP: self._handle_dma_map,
+            Command.DMA_UNMAP: self._handle_dma_unmap,
+            Command.DEVICE_GET_INFO: self._handle_device_get_info,
+            Command.DEVICE_GET_REGION_INFO: self._handle_device_get_region_info,
+            Command.DEVICE_GET_REGION_IO_FDS: self._handle_device_get_region_io_fds,
+            Command.DEVICE_GET_IRQ_INFO: self._handle_device_get_irq_info,
+            Command.DEVICE_SET_IRQS: self._handle_device_set_irqs,
+            Command.REGION_READ: self._handle_region_read,
+            Command.REGION_WRITE: self._handle_region_write,
+            Command.REGION_WRITE_MULTI: self._handle_region_write_multi,
+            Command.DEVICE_RESET: self._handle_device_reset,
+            Command.DEVICE_FEATURE: self._handle_device_feature,
+        }
+
+    # The life of a connection.
+
+    def run(self, device_factory: Callable[[], Device]) -> None:
+        """Serve the client until it goes, breaks the protocol beyond repair, or is disconnected."""
+        self._thread_id = threading.get_ident()
+        try:
+            self._connection.set_send_timeout(SEND_TIMEOUT_S)
+            self._connection.set_receive_timeout(HANDSHAKE_TIMEOUT_S)
+            if self._negotiate():
+                self._connection.set_receive_timeout(None)
+                self._serve(device_factory())
+        except DisconnectedError as error:
+            _log.info("client lost: %s", error)
+        except VfioUserError as error:
+            _log.warning("client dropped: %s", error)
+        except Exception:
+            _log.exception("client dropped after an unexpected error")
+        finally:
+            self._fail_requests()
+            self.dma.clear()
+            self.irqs.clear()
+            self._connection.close()
+
+    def disconnect(self) -> None:
+        """End the connection from any thread; `run` returns soon after."""
+        self._connection.shut_down()
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether the client has closed its end, so that `run` is about to return."""
+        return self._connection.peer_gone
+
+    def _negotiate(self) -> bool:
+        """Exchange VERSION; return False when the client left without a word."""
+        message = self._connection.receive()
+        if message is None:
+            return False
+        close_fds(message.fds)
+        header = message.header
+        self._note(header.command, Direction.RECEIVED, header.size)
+        try:
+            if header.command != Command.VERSION or header.flags != HeaderFlag.COMMAND:
+                raise ProtocolError(f"expected VERSION first, got command {header.command}")
+            if message.fds:
+                raise ProtocolError("VERSION: descriptors came along")
+            version = self._accept_version(Version.unpack(message.body))
+        except VfioUserError as error:
+            self._refuse(header, error)
+            raise
+        self._send_reply(header, _Reply(version.pack()))
+        return True
+
+    def _accept_version(self, proposed: Version) -> Version:
+        if proposed.major != PROTOCOL_MAJOR:
+            raise ProtocolError(
+                f"VERSION: client speaks {proposed.major}.{proposed.minor}, "
+                f"this server {PROTOCOL_MAJOR}.{PROTOCOL_MINOR}"
+            )
+        self._peer_max_fds = proposed.max_msg_fds
+        self._peer_max_data_bytes = proposed.max_data_xfer_bytes
+        if self._peer_max_data_bytes == 0:
+            raise ProtocolError("VERSION: max_data_xfer_size must not be 0")
+        ours: dict[str, object] = {
+            "max_msg_fds": MAX_MSG_FDS,
+            "max_data_xfer_size": MAX_DATA_XFER_BYTES,
+            "max_dma_maps": MAX_DMA_MAPS,
+            "pgsizes": PAGE_SIZES,
+            "write_multiple": True,
+        }
+        # A subset of what was proposed: so says the specification, and QEMU, whose receive buffer
+        # is its own request, drops the connection when the reply is longer.
+        theirs = proposed.capabilities
+        common = None if theirs is None else {key: ours[key] for key in ours if key in theirs}
+        return Version(PROTOCOL_MAJOR, min(proposed.minor, PROTOCOL_MINOR), common)
+
+    def _serve(self, device: Device) -> None:
+        self._device = device
+        self._regions = _every_region(device.regions)
+        self._irq_types = _every_irq(device.irqs)
+        self.irqs = IrqTable(self._irq_types)
+        device.client_connected(self)
+        try:
+            while (message := self._connection.receive()) is not None:
+                self._process(message)
+        finally:
+            self._fail_requests()
+            device.client_disconnected(self)
+
+    # A message.
+
+    def _process(self, message: Message) -> None:
+        header, body, fds, fds_truncated = message
+        self._note(header.command, Direction.RECEIVED, header.size)
+        try:
+            if header.is_reply:
+                self._take_reply(message)
+                return
+            refusal: VfioUserError | None = None
+            try:
+                if header.flags & ~int(_KNOWN_FLAGS) or header.flags & HeaderFlag.TYPE_MASK:
+                    raise ProtocolError(f"unknown header flags {header.flags:#x}")
+                handler = self._handlers.get(header.command)
+                if handler is None:
+                    raise ProtocolError(f"command {header.command} is not supported", errno.ENOTSUP)
+                if fds and header.command not in _COMMANDS_WITH_FDS:
+                    raise ProtocolError(f"{handler.__name__}: unexpected descriptors")
+                if fds_truncated or len(fds) > MAX_MSG_FDS:
+                    raise ProtocolError(f"more than {MAX_MSG_FDS} descriptors in one message")
+                reply = handler(body, fds)
+            except VfioUserError as error:
+                refusal = error
+            except Exception:
+                _log.exception("device failed on %s", _name(header.command))
+                refusal = VfioUserError(errno.EIO, "the device failed")
+            if refusal is not None:
+                self._refuse(header, refusal)
+            elif not header.flags & HeaderFlag.NO_REPLY:
+                self._send_reply(header, reply)
+        finally:
+            if fds:
+                close_fds(fds)
+
+    def _send_reply(self, header: Header, reply: _Reply) -> None:
+        message = pack_message(header.msg_id, header.command, reply.payload, HeaderFlag.REPLY)
+        self._note(header.command, Direction.SENT, len(message))
+        self._connection.send(message, reply.fds)
+
+    def _refuse(self, header: Header, error: VfioUserError) -> None:
+        self.refusals += 1
+        _log.warning("%s (message %#x) refused: %s", _name(header.command), header.msg_id, error)
+        if header.flags & HeaderFlag.NO_REPLY or header.is_reply:
+            return
+        flags = HeaderFlag.REPLY | HeaderFlag.ERROR
+        message = pack_message(header.msg_id, header.command, b"", flags, error.errno)
+        self._note(header.command, Direction.SENT, len(message))
+        self._connection.send(message)
+
+    def _note(self, command: int, direction: Direction, size: int) -> None:
+        name = _name(command)
+        self.message_counts[name] = self.message_counts.get(name, 0) + 1
+        if self._observer is not None:
+            try:
+                self._observer(name, direction, size)
+            except Exception:
+                _log.exception("observer failed and is no longer called")
+                self._observer = None
+
+    # Handlers, named after their command.
+
+    def _handle_version(self, _body: bytes, _fds: list[int]) -> _Reply:
+        raise ProtocolError("VERSION: already negotiated")
+
+    def _handle_dma_map(self, body: bytes, fds: list[int]) -> _Reply:
+        request = DmaMapRequest.unpack(body)
+        if len(fds) > 1:
+            raise ProtocolError(f"DMA_MAP: expected at most one descriptor, got {len(fds)}")
+        fd = fds[0] if fds else None
+        window = self.dma.map(request.iova, request.size, request.flags, fd, request.fd_offset)
+        fds.clear()
+        try:
+            self._device.dma_mapped(window)
+        except BaseException:
+            self.dma.unmap(window)
+            raise
+        return _Reply()
+
+    def _handle_dma_unmap(self, body: bytes, _fds: list[int]) -> _Reply:
+        request = DmaUnmapRequest.unpack(body)
+        if request.flags == DmaUnmapFlag.ALL:
+            if request.iova or request.size:
+                raise ProtocolError("DMA_UNMAP: ALL needs address and size 0")
+            windows = list(self.dma)
+        elif request.flags:
+            raise ProtocolError(f"DMA_UNMAP: unknown flags {request.flags:#x}")
+        else:
+            windows = [self.dma.find_exact(request.iova, request.size)]
+        for window in windows:
+            try:
+                self._device.dma_unmapped(window)
+            finally:
+                self.dma.unmap(window)
+        return _Reply(body)
+
+    def _handle_device_get_info(self, body: bytes, _fds: list[int]) -> _Reply:
+        argsz = len(DeviceInfo.unpack(body).pack())
+        flags = DeviceFlag.RESET | DeviceFlag.PCI
+        return _Reply(DeviceInfo(argsz, flags, len(self._regions), len(self._irq_types)).pack())
+
+    def _handle_device_get_region_info(self, body: bytes, _fds: list[int]) -> _Reply:
+        request = RegionInfo.unpack(body)
+        region = self._region(request.index)
+        flags = RegionFlag(region.flags & (RegionFlag.READ | RegionFlag.WRITE))
+        fds: tuple[int, ...] = ()
+        capability = b""
+        # A client that takes no descriptors is told of a region without mmap.
+        if region.fd is not None and self._peer_max_fds > 0:
+            flags |= RegionFlag.MMAP
+            fds = (region.fd,)
+            if region.sparse_areas:
+                capability = pack_sparse_capability(region.sparse_areas)
+        argsz = REGION_INFO_BYTES + len(capability)
+        cap_offset = 0
+        # When the chain does not fit, argsz tells the client how much to ask for. CAPS stays clear
+        # then: QEMU refuses the flag with an offset that is not inside the reply.
+        if capability and request.argsz >= argsz:
+            flags |= RegionFlag.CAPS
+            cap_offset = REGION_INFO_BYTES
+        else:
+            capability = b""
+        info = RegionInfo(argsz, flags, region.index, cap_offset, region.size, region.mmap_offset)
+        return _Reply(info.pack() + capability, fds)
+
+    def _handle_device_get_region_io_fds(self, body: bytes, _fds: list[int]) -> _Reply:
+        request = RegionIoFds.unpack(body)
+        if request.flags or request.count:
+            raise ProtocolError("DEVICE_GET_REGION_IO_FDS: flags and count must be 0")
+        self._region(request.index)
+        return _Reply(RegionIoFds(len(request.pack()), 0, request.index, 0).pack())
+
+    def _handle_device_get_irq_info(self, body: bytes, _fds: list[int]) -> _Reply:
+        request = IrqInfo.unpack(body)
+        if request.index >= len(self._irq_types):
+            raise ProtocolError(f"DEVICE_GET_IRQ_INFO: no interrupt type {request.index}")
+        irq = self._irq_types[request.index]
+        return _Reply(IrqInfo(len(request.pack()), irq.flags, irq.index, irq.count).pack())
+
+    def _handle_device_set_irqs(self, body: bytes, fds: list[int]) -> _Reply:
+        request = IrqSet.unpack(body)
+        vectors = self.irqs.apply(request, fds)
+        self._device.irqs_changed(request.index, vectors)
+        return _Reply()
+
+    def _handle_region_read(self, body: bytes, _fds: list[int]) -> _Reply:
+        access = RegionAccess.unpack(body)
+        offset, index, count = access.offset, access.region, access.count
+        if len(body) != REGION_ACCESS_BYTES:
+            raise ProtocolError("REGION_READ: the request carries data")
+        if count > self._peer_max_data_bytes or count > MAX_DATA_XFER_BYTES:
+            raise ProtocolError(f"REGION_READ: {count} bytes exceed max_data_xfer_size")
+        self._check_access(index, offset, count, RegionFlag.READ)
+        if count == 0:
+            return _Reply(body)
+        data = self._device.region_read(index, offset, count)
+        if len(data) != count:
+            raise RuntimeError(f"region {index} read of {count} bytes returned {len(data)}")
+        return _Reply(body + data)
+
+    def _handle_region_write(self, body: bytes, _fds: list[int]) -> _Reply:
+        access = RegionAccess.unpack(body)
+        offset, index, count = access.offset, access.region, access.count
+        data = body[REGION_ACCESS_BYTES:]
+        if len(data) != count:
+            raise ProtocolError(f"REGION_WRITE: count is {count}, data are {len(data)} bytes")
+        self._check_access(index, offset, count, RegionFlag.WRITE)
+        if count:
+            self._device.region_write(index, offset, data)
+        return _Reply(body[:REGION_ACCESS_BYTES])
+
+    def _handle_region_write_multi(self, body: bytes, _fds: list[int]) -> _Reply:
+        writes = unpack_write_multi(body)
+        for write in writes:
+            self._check_access(write.region, write.offset, len(write.data), RegionFlag.WRITE)
+        for write in writes:
+            self._device.region_write(write.region, write.offset, write.data)
+        return _Reply(pack_write_count(len(writes)))
+
+    def _handle_device_reset(self, body: bytes, _fds: list[int]) -> _Reply:
+        if body:
+            raise ProtocolError("DEVICE_RESET: unexpected payload")
+        self._device.reset()
+        return _Reply()
+
+    def _handle_device_feature(self, body: bytes, _fds: list[int]) -> _Reply:
+        request = DeviceFeature.unpack(body)
+        data = self._device.device_feature(request.index, request.operations, request.data)
+        if request.operations != FeatureFlag.GET:
+            return _Reply(body)
+        argsz = FEATURE_BYTES + len(data)
+        fitting = data if request.argsz >= argsz else b""
+        return _Reply(DeviceFeature(argsz, request.flags, fitting).pack())
+
+    def _region(self, index: int) -> Region:
+        if index >= len(self._regions):
+            raise ProtocolError(f"the device has no region {index}")
+        return self._regions[index]
+
+    def _check_access(self, index: int, offset: int, count: int, needed: RegionFlag) -> None:
+        if index >= len(self._regions):
+            raise ProtocolError(f"the device has no region {index}")
+        region = self._regions[index]
+        if offset + count > region.size:
+            raise ProtocolError(
+                f"access {offset:#x}+{count:#x} exceeds region {index} of {region.size:#x} bytes"
+            )
+        if not region.flags & needed:
+            raise ProtocolError(f"region {index} does not allow {needed.name}", errno.EACCES)
+
+    # Requests of the device to the client.
+
+    def dma_read(self, iova: int, count: int, timeout_s: float = 5.0) -> bytes:
+        """Read client memory by DMA_READ messages (see `ConnectedClient.dma_read`)."""
+        parts = []
+        for address, length in self._transfers(iova, count, DmaFlag.READ):
+            access = DmaAccess(address, length)
+            reply = self._request(Command.DMA_READ, access.pack(), timeout_s)
+            data = reply.body[len(access.pack()) :]
+            if DmaAccess.unpack(reply.body) != access or len(data) != length:
+                raise ProtocolError(f"DMA_READ: the reply does not fit {address:#x}+{length:#x}")
+            parts.append(data)
+        return b"".join(parts)
+
+    def dma_write(self, iova: int, data: bytes, timeout_s: float = 5.0) -> None:
+        """Write client memory by DMA_WRITE messages (see `ConnectedClient.dma_write`)."""
+        for address, length in self._transfers(iova, len(data), DmaFlag.WRITE):
+            start = address - iova
+            access = DmaAccess(address, length)
+            payload = access.pack() + data[start : start + length]
+            self._request(Command.DMA_WRITE, payload, timeout_s)
+
+    def _transfers(self, iova: int, count: int, needed: DmaFlag) -> list[tuple[int, int]]:
+        if threading.get_ident() == self._thread_id:
+            raise VfioUserError(
+                errno.EDEADLK, "DMA by message inside a handler: the client waits for this handler"
+            )
+        step = min(self._peer_max_data_bytes, MAX_DATA_XFER_BYTES)
+        transfers = []
+        for window, offset, length in self.dma.segments(iova, count):
+            if not window.flags & needed:
+                raise DmaFaultError(iova, count, f"{window!r} does not allow {needed.name}")
+            first = window.iova + offset
+            for address in range(first, first + length, step):
+                transfers.append((address, min(step, first + length - address)))
+        return transfers
+
+    def _request(self, command: Command, payload: bytes, timeout_s: float) -> Message:
+        request = _Request(command)
+        with self._requests_lock:
+            if self._closed:
+                raise DisconnectedError("the client is gone")
+            while self._next_request_id in self._requests:
+                self._next_request_id = (self._next_request_id + 1) & 0xFFFF
+            msg_id = self._next_request_id
+            self._next_request_id = (msg_id + 1) & 0xFFFF
+            self._requests[msg_id] = request
+        try:
+            message = pack_message(msg_id, command, payload)
+            self._note(command, Direction.SENT, len(message))
+            self._connection.send(message)
+            if not request.done.wait(timeout_s):
+                raise ReplyTimeoutError(f"no reply to {command.name} in {timeout_s} s")
+        finally:
+            with self._requests_lock:
+                self._requests.pop(msg_id, None)
+        reply = request.reply
+        if reply is None:
+            raise DisconnectedError("the client went before it replied")
+        if reply.header.flags & HeaderFlag.ERROR:
+            raise RemoteError(reply.header.error, f"client refused {command.name}")
+        return reply
+
+    def _take_reply(self, message: Message) -> None:
+        with self._requests_lock:
+            request = self._requests.get(message.header.msg_id)
+        if request is None or request.command != message.header.command:
+            _log.warning("ignored a reply to no request: %s", message.header)
+            return
+        request.reply = message
+        request.done.set()
+
+    def _fail_requests(self) -> None:
+        with self._requests_lock:
+            self._closed = True
+            for request in self._requests.values():
+                request.done.set()
+
+
+def _name(command: int) -> str:
+    return _COMMAND_NAMES.get(command, "UNKNOWN")
+
+
+def _every_region(regions: Sequence[Region]) -> tuple[Region, ...]:
+    """Return the regions by index, those that the device does not name with size 0."""
+    named = {region.index: region for region in regions}
+    count = max(PCI_REGION_COUNT, *(index + 1 for index in named), 0)
+    return tuple(named.get(index, Region(index, 0, RegionFlag(0))) for index in range(count))
+
+
+def _every_irq(irqs: Sequence[Irq]) -> tuple[Irq, ...]:
+    """Return the interrupt types by index, those that the device does not name with no vectors."""
+    named = {irq.index: irq for irq in irqs}
+    count = max(PCI_IRQ_COUNT, *(index + 1 for index in named), 0)
+    return tuple(named.get(index, Irq(index, 0)) for index in range(count))
