@@ -76,8 +76,14 @@ SEND_TIMEOUT_S = 5.0
 #: Largest message, in bytes: a full transfer with its header and structure, and some room.
 MAX_MESSAGE_BYTES = HEADER_BYTES + MAX_DATA_XFER_BYTES + 64
 
+#: Refusals of one client that are logged as warnings.
+_LOUD_REFUSALS = 20
+
 _COMMANDS_WITH_FDS = frozenset({Command.DMA_MAP, Command.DEVICE_SET_IRQS})
-_KNOWN_FLAGS = HeaderFlag.TYPE_MASK | HeaderFlag.NO_REPLY | HeaderFlag.ERROR
+# Plain integers, because operators on an IntFlag cost a microsecond each on the register path.
+_NO_REPLY = int(HeaderFlag.NO_REPLY)
+_REPLY = int(HeaderFlag.REPLY)
+_BAD_COMMAND_FLAGS = ~int(HeaderFlag.NO_REPLY | HeaderFlag.ERROR)
 _COMMAND_NAMES: dict[int, str] = {command.value: command.name for command in Command}
 
 
@@ -131,6 +137,9 @@ class Session:
         self.irqs = IrqTable(())
         self._device: Device
         self._regions: tuple[Region, ...] = ()
+        #: Size of each region that allows the access, by index; 0 where it does not.
+        self._readable: tuple[int, ...] = ()
+        self._writeable: tuple[int, ...] = ()
         self._irq_types: tuple[Irq, ...] = ()
         self._handlers: dict[int, Callable[[bytes, list[int]], _Reply]] = {
             Command.VERSION: self._handle_version,
@@ -226,6 +235,8 @@ class Session:
     def _serve(self, device: Device) -> None:
         self._device = device
         self._regions = _every_region(device.regions)
+        self._readable = _sizes_with(RegionFlag.READ, self._regions)
+        self._writeable = _sizes_with(RegionFlag.WRITE, self._regions)
         self._irq_types = _every_irq(device.irqs)
         self.irqs = IrqTable(self._irq_types)
         device.client_connected(self)
@@ -247,7 +258,7 @@ class Session:
                 return
             refusal: VfioUserError | None = None
             try:
-                if header.flags & ~int(_KNOWN_FLAGS) or header.flags & HeaderFlag.TYPE_MASK:
+                if header.flags & _BAD_COMMAND_FLAGS:
                     raise ProtocolError(f"unknown header flags {header.flags:#x}")
                 handler = self._handlers.get(header.command)
                 if handler is None:
@@ -264,20 +275,22 @@ class Session:
                 refusal = VfioUserError(errno.EIO, "the device failed")
             if refusal is not None:
                 self._refuse(header, refusal)
-            elif not header.flags & HeaderFlag.NO_REPLY:
+            elif not header.flags & _NO_REPLY:
                 self._send_reply(header, reply)
         finally:
             if fds:
                 close_fds(fds)
 
     def _send_reply(self, header: Header, reply: _Reply) -> None:
-        message = pack_message(header.msg_id, header.command, reply.payload, HeaderFlag.REPLY)
+        message = pack_message(header.msg_id, header.command, reply.payload, _REPLY)
         self._note(header.command, Direction.SENT, len(message))
         self._connection.send(message, reply.fds)
 
     def _refuse(self, header: Header, error: VfioUserError) -> None:
         self.refusals += 1
-        _log.warning("%s (message %#x) refused: %s", _name(header.command), header.msg_id, error)
+        # A client can go on for ever; after some, its refusals are for those who look closely.
+        level = logging.WARNING if self.refusals <= _LOUD_REFUSALS else logging.DEBUG
+        _log.log(level, "%s (message %#x): %s", _name(header.command), header.msg_id, error)
         if header.flags & HeaderFlag.NO_REPLY or header.is_reply:
             return
         flags = HeaderFlag.REPLY | HeaderFlag.ERROR
@@ -435,15 +448,15 @@ class Session:
         return self._regions[index]
 
     def _check_access(self, index: int, offset: int, count: int, needed: RegionFlag) -> None:
-        if index >= len(self._regions):
-            raise ProtocolError(f"the device has no region {index}")
-        region = self._regions[index]
-        if offset + count > region.size:
-            raise ProtocolError(
-                f"access {offset:#x}+{count:#x} exceeds region {index} of {region.size:#x} bytes"
-            )
-        if not region.flags & needed:
+        sizes = self._readable if needed is RegionFlag.READ else self._writeable
+        if index < len(sizes) and offset + count <= sizes[index]:
+            return
+        region = self._region(index)
+        if offset + count <= region.size:
             raise ProtocolError(f"region {index} does not allow {needed.name}", errno.EACCES)
+        raise ProtocolError(
+            f"access {offset:#x}+{count:#x} exceeds region {index} of {region.size:#x} bytes"
+        )
 
     # Requests of the device to the client.
 
@@ -533,6 +546,10 @@ def _every_region(regions: Sequence[Region]) -> tuple[Region, ...]:
     named = {region.index: region for region in regions}
     count = max(PCI_REGION_COUNT, *(index + 1 for index in named), 0)
     return tuple(named.get(index, Region(index, 0, RegionFlag(0))) for index in range(count))
+
+
+def _sizes_with(flag: RegionFlag, regions: Sequence[Region]) -> tuple[int, ...]:
+    return tuple(region.size if region.flags & flag else 0 for region in regions)
 
 
 def _every_irq(irqs: Sequence[Irq]) -> tuple[Irq, ...]:

@@ -25,6 +25,8 @@ from .messages import Header
 #: few too many are seen, refused and closed; what exceeds even this the kernel discards and flags.
 _RECEIVE_FDS = 32
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_RECEIVE_FDS * 4)
+# A plain integer: an operator on an IntFlag costs a microsecond.
+_MSG_CTRUNC = int(socket.MSG_CTRUNC)
 _RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC | socket.MSG_WAITALL
 _TIMEVAL = struct.Struct("@ll")
 
@@ -136,7 +138,7 @@ class Connection:
                 received = array.array("i")
                 received.frombytes(payload[: len(payload) // 4 * 4])
                 fds.extend(received)
-        return data, bool(flags & socket.MSG_CTRUNC)
+        return data, bool(flags & _MSG_CTRUNC)
 
     def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
         """Send one whole message, with descriptors that stay the caller's.
