@@ -24,7 +24,7 @@ from vgpu_qemu.runtime import fetch_runtime, runs_here, wrap_program
 
 DEFAULT_KERNEL = "6.12"
 SUPPORTED = {"6.1": BOOKWORM, "6.12": TRIXIE, "7.2": TRIXIE_BACKPORTS}
-_LAYOUT = 3
+_LAYOUT = 1
 """Raised when the way a kernel is unpacked changes, so that old cache entries are left alone."""
 
 
@@ -103,7 +103,7 @@ def newest(names: Sequence[str]) -> str:
 
 
 def _debian_kernel(series: str, cache: Cache, refresh: bool, progress: Progress) -> Kernel:
-    answer = f"kernel-{series}"
+    answer = f"kernel-{series}-{_LAYOUT}"
     known = None if refresh else cache.recall(answer)
     if known and (cache.path("kernel", known["key"])).exists():
         return _kernel_at(cache.path("kernel", known["key"]), known["release"])
@@ -177,6 +177,7 @@ def _adapt_to_compiler(headers: Path) -> None:
     """
     auto_conf = headers / "include/config/auto.conf"
     text = re.sub(r"^CONFIG_DEBUG_INFO_BTF(_MODULES)?=y\n", "", auto_conf.read_text(), flags=re.M)
+    text = re.sub(r"^CONFIG_PAHOLE_VERSION=.*$", "CONFIG_PAHOLE_VERSION=0", text, flags=re.M)
     autoconf_h = headers / "include/generated/autoconf.h"
     c_text = autoconf_h.read_text()
     for option, sample in _COMPILER_FEATURES.items():

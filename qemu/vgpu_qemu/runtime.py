@@ -36,7 +36,8 @@ class Runtime:
 
     def command(self, program: Path) -> list[str]:
         """Return the start of a command line that runs a program with these libraries."""
-        return [str(self.loader), "--library-path", str(self._libraries), str(program)]
+        libraries = ["--library-path", str(self._libraries)]
+        return [str(self.loader), *libraries, "--argv0", str(program), str(program)]
 
 
 def fetch_runtime(name: str, packages: Sequence[str], archive: Archive, cache: Cache) -> Runtime:

@@ -1,0 +1,174 @@
+"""The guest's root file system: a small Debian, built without installing or running anything in it.
+
+Packages are unpacked, never configured: no maintainer script runs, so no privilege, chroot or
+emulation is needed and the same package versions give the same image. What scripts would have made
+(accounts, alternatives, library cache, compiled Python) is made here. The image is a read-only
+EROFS without compression, because decompressing is what an emulated guest is slowest at.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vgpu_qemu.cache import Cache, content_key
+from vgpu_qemu.errors import ImageError
+from vgpu_qemu.guest_files import image_file
+from vgpu_qemu.packages import TRIXIE, Archive
+from vgpu_qemu.progress import Progress, silent
+from vgpu_qemu.runtime import Runtime, fetch_runtime
+
+_BASE_PACKAGES = (
+    "base-files base-passwd bash busybox-static coreutils dash diffutils findutils grep gzip kmod "
+    "less libc-bin mawk mount pciutils procps python3 sed strace tar udev util-linux"
+).split()
+_CUDA_PACKAGES = (
+    "python3-mako python3-numpy python3-platformdirs python3-pytest python3-pytest-timeout "
+    "python3-pyudev python3-typing-extensions"
+).split()
+VARIANTS = {"base": _BASE_PACKAGES, "cuda": [*_BASE_PACKAGES, *_CUDA_PACKAGES]}
+"""What a guest can hold: `base` has a shell and Python; `cuda` also numpy, pytest and pycuda."""
+
+_TOOLS = ["erofs-utils", "lz4", "zstd"]
+_UNWANTED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "usr/share/bash-completion",
+    "usr/share/lintian",
+    "usr/share/zsh",
+    "usr/lib/systemd",
+    "usr/lib/udev/hwdb.d",
+    "usr/lib/python3/dist-packages/numpy/**/tests",
+    "usr/lib/python3.13/test",
+    "usr/lib/python3.13/idlelib",
+    "usr/lib/python3.13/lib2to3",
+    "usr/lib/python3.13/turtledemo",
+)
+_KEPT_FROM_UNWANTED = ("usr/lib/systemd/systemd-udevd", "usr/lib/systemd/libsystemd-shared-257.so")
+_ALTERNATIVES = {
+    "usr/bin/awk": "mawk",
+    "usr/bin/pager": "less",
+    "usr/lib/x86_64-linux-gnu/libblas.so.3": "blas/libblas.so.3",
+    "usr/lib/x86_64-linux-gnu/liblapack.so.3": "lapack/liblapack.so.3",
+}
+_IMAGE_UUID = "2f0f6f6c-7667-7075-8073-747562000001"
+_EPOCH = "1700000000"
+"""Time stamp of every file, so that equal contents give equal images."""
+
+
+@dataclass(frozen=True)
+class RootImage:
+    """A root file system ready to boot.
+
+    Attributes:
+        path: The EROFS image.
+        busybox: A static busybox of the same packages, for the initial RAM disk.
+    """
+
+    path: Path
+    busybox: Path
+
+
+def image_tools(cache: Cache, progress: Progress = silent) -> Runtime:
+    """Return the programs that make images and unpack kernels, from a fixed Debian release."""
+    return fetch_runtime(
+        "image-tools", _TOOLS, Archive(TRIXIE, cache=cache, progress=progress), cache
+    )
+
+
+def build_root_image(
+    variant: str = "cuda", *, cache: Cache | None = None, progress: Progress = silent
+) -> RootImage:
+    """Return the root image of a variant, building it when the cache lacks it.
+
+    Raises:
+        ImageError: The variant is unknown or a step failed.
+        PackageError: Packages could not be had.
+    """
+    cache = cache or Cache()
+    if variant not in VARIANTS:
+        raise ImageError(f"unknown image {variant!r}: use one of {', '.join(VARIANTS)}")
+    packages = VARIANTS[variant]
+    recipe = content_key(packages, Path(__file__), image_file("rootfs"))
+    answer = f"image-{variant}-{recipe}"
+    known = cache.recall(answer)
+    if known is None or not cache.path("image", known).exists():
+        archive = Archive(TRIXIE, cache=cache, progress=progress)
+        closure = archive.closure(packages)
+        known = f"{variant}-{content_key(closure, recipe)}"
+
+        def build(entry: Path) -> None:
+            entry.mkdir()
+            with cache.scratch() as scratch:
+                tree = scratch / "root"
+                archive.unpack(closure, tree, what=f"guest image {variant!r}")
+                shutil.copy2(tree / "usr/bin/busybox", entry / "busybox")
+                progress(f"finishing guest image {variant!r}", None)
+                finish_tree(tree)
+                make_erofs(tree, entry / "root.erofs", cache, progress)
+
+        cache.get("image", known, build)
+        cache.remember(answer, known)
+    entry = cache.path("image", known)
+    return RootImage(entry / "root.erofs", entry / "busybox")
+
+
+def finish_tree(tree: Path) -> None:
+    """Do in an unpacked root what packages' scripts would have done, and drop what is not used."""
+    kept = {name: (tree / name).read_bytes() for name in _KEPT_FROM_UNWANTED if _is_file(tree, name)}
+    for pattern in _UNWANTED:
+        for path in list(tree.glob(pattern)):
+            shutil.rmtree(path)
+    for name, data in kept.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o755)
+    for name, target in _ALTERNATIVES.items():
+        if (tree / name).parent.joinpath(target).exists() and not (tree / name).exists():
+            (tree / name).symlink_to(target)
+    shutil.copytree(image_file("rootfs"), tree, dirs_exist_ok=True)
+    (tree / "etc/machine-id").write_text("uninitialized\n")
+    python = Runtime(tree).command(tree / "usr/bin/python3.13")
+    run_step(
+        [*python, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+        + ["-s", str(tree), "-p", "/", "-j", str(os.cpu_count() or 1)]
+        + [str(tree / "usr/lib/python3.13"), str(tree / "usr/lib/python3/dist-packages")],
+        "compiling Python modules",
+        tolerate_failure=True,
+    )
+    run_step([str(tree / "usr/sbin/ldconfig"), "-r", str(tree)], "writing the library cache")
+
+
+def _is_file(tree: Path, name: str) -> bool:
+    return (tree / name).is_file()
+
+
+def make_erofs(source: Path, image: Path, cache: Cache, progress: Progress = silent) -> None:
+    """Write a read-only file system image of a directory or of a tar file, owned by root."""
+    tools = image_tools(cache, progress)
+    command = [*tools.command(tools.root / "usr/bin/mkfs.erofs"), "--quiet"]
+    command += ["-T", _EPOCH, "-U", _IMAGE_UUID, "--all-root"]
+    if source.is_file():
+        command += ["--tar=f"]
+    run_step([*command, str(image), str(source)], f"writing {image.name}")
+
+
+def run_step(command: Sequence[str], what: str, *, tolerate_failure: bool = False) -> None:
+    """Run one step of a build.
+
+    Raises:
+        ImageError: It failed; with the last lines that it printed.
+    """
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0 and not tolerate_failure:
+        lines = (done.stdout + done.stderr).strip().splitlines()[-15:]
+        raise ImageError(f"{what} failed (status {done.returncode}):\n" + "\n".join(lines))
