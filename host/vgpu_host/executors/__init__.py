@@ -1,1 +1,1 @@
-"""Executors carry out the commands of a channel: `software` on the CPU, `cuda` on a physical GPU."""
+"""Executors carry out commands: `software` on the CPU, `cuda` on a physical GPU."""

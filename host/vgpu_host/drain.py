@@ -1,0 +1,286 @@
+"""The ring drain of a worker: fetch, decode, execute, complete - in that order, in this file.
+
+It polls while there is work and for a while after; the while adapts to how soon work usually
+comes back. Then it announces that it sleeps and waits for a doorbell. Commands that wait for the
+device (synchronise, COMMAND_WAIT) do not hold up later ones: they are polled between commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+from collections.abc import Callable
+from mmap import mmap
+from time import monotonic_ns, sleep
+from typing import Final
+
+from vgpu_host.executors.base import CudaError
+from vgpu_host.registrations import Registrations
+from vgpu_host.session import INVALID_VALUE, ChannelSession
+from vgpu_stub.abi import generated as abi
+from vgpu_stub.device.rings import (
+    CompletionQueue,
+    ControlPage,
+    SubmissionQueue,
+    channel_offset,
+)
+
+_log = logging.getLogger(__name__)
+
+_NOT_SUPPORTED: Final = 801
+_UNKNOWN: Final = 999
+_HEADER_BYTES: Final = abi.COMMAND_HEADER.size
+_CONTEXT_FREE: Final = frozenset((abi.Opcode.NOP, abi.Opcode.CONTEXT_CREATE))
+
+#: Polling after the last command before the worker sleeps: at first, at least, at most.
+_SPIN_NS: Final = (200_000, 20_000, 2_000_000)
+_BATCH: Final = 128
+_CONTROL_INTERVAL_NS: Final = 500_000
+_PUBLISH_INTERVAL_NS: Final = 100_000_000
+#: Sleep between polls of the device once a waiting command has outlasted the spin.
+_NAP_S: Final = 0.00005
+_MAX_SLEEP_MS: Final = 1000
+
+_Decoded = tuple[Callable[..., abi.Outcome], Callable[..., tuple[int, ...]], int, int | None]
+
+
+class ChannelDrain:
+    """Drains one channel until told to stop."""
+
+    def __init__(
+        self,
+        memory: mmap,
+        channel: int,
+        session: ChannelSession,
+        registrations: Registrations,
+        serve_control: Callable[[], None],
+        control_fd: int,
+        kick_fd: int,
+    ) -> None:
+        """Prepare to drain.
+
+        Args:
+            memory: BAR2, mapped.
+            channel: Channel number.
+            session: Handlers of the commands.
+            registrations: Guest memory of the channel, for its counters.
+            serve_control: Handles messages of the device server; called when `control_fd` is
+                readable, between commands.
+            control_fd: The worker's end of the link.
+            kick_fd: eventfd that a doorbell signals.
+        """
+        offset = channel_offset(channel)
+        self._memory = memory
+        self._control = ControlPage(memory, offset)
+        self._submissions = SubmissionQueue(memory, offset, self._control)
+        self._completions = CompletionQueue(memory, offset, self._control, self._interrupt)
+        self._session = session
+        self._registrations = registrations
+        self._serve_control = serve_control
+        self._kick_fd = kick_fd
+        self._control_poll = select.poll()
+        self._control_poll.register(control_fd, select.POLLIN)
+        self._sleep_poll = select.poll()
+        self._sleep_poll.register(control_fd, select.POLLIN)
+        self._sleep_poll.register(kick_fd, select.POLLIN)
+        self.interrupt_fd: int | None = None
+        self._pending: list[tuple[int, Callable[[], bool]]] = []
+        self._async_error = 0
+        self._spin_ns = _SPIN_NS[0]
+        self._counters_offset = offset + abi.HOST_COUNTERS_OFFSET
+        self._commands = [0] * abi.OPCODE_COUNT
+        self._errors = 0
+        self._last_error = 0
+        self._sleeps = 0
+        self._interrupts = 0
+        self._busy_ns = 0
+        self._decoders = _decoders(session)
+
+    def run(self) -> None:
+        """Drain until the link closes.
+
+        Raises:
+            RingError: The guest's ring is impossible.
+            LinkClosedError: From `serve_control`: the device server is gone.
+        """
+        now = monotonic_ns()
+        idle_since = now
+        next_control = now
+        next_publish = now
+        while True:
+            worked = self._drain_batch()
+            if self._pending:
+                worked = self._poll_pending() or worked
+            if self._completions.held:
+                self._completions.flush()
+            now = monotonic_ns()
+            if now >= next_control:
+                next_control = now + _CONTROL_INTERVAL_NS
+                if self._control_poll.poll(0):
+                    self._serve_control()
+                    worked = True
+                if now >= next_publish:
+                    next_publish = now + _PUBLISH_INTERVAL_NS
+                    self._publish()
+            if worked:
+                idle_since = now
+            elif now - idle_since > self._spin_ns:
+                self._sleep(now)
+                if not self._pending:
+                    idle_since = monotonic_ns()
+                    next_control = idle_since
+
+    def _drain_batch(self) -> bool:
+        submissions = self._submissions
+        available = submissions.available()
+        if not available:
+            return False
+        start = monotonic_ns()
+        for _ in range(_BATCH):
+            opcode, flags, context, sequence, command, slots = submissions.fetch(available)
+            self._execute(opcode, flags, context, sequence, command)
+            submissions.retire(slots)
+            available -= slots
+            if not available:
+                break
+        self._busy_ns += monotonic_ns() - start
+        return True
+
+    def _execute(
+        self, opcode: int, flags: int, context: int, sequence: int, command: bytes
+    ) -> None:
+        self._commands[opcode & 0xFF] += 1
+        try:
+            decoded = self._decoders.get(opcode)
+            if decoded is None:
+                raise CudaError(_NOT_SUPPORTED, f"opcode 0x{opcode:x}")
+            handler, unpack, tail_start, stream_place = decoded
+            if context != self._session.active_context and opcode not in _CONTEXT_FREE:
+                self._session.activate(context)
+            fields = unpack(command, _HEADER_BYTES)
+            if tail_start:
+                tail_end = tail_start + fields[-1]
+                if tail_end > len(command):
+                    raise CudaError(INVALID_VALUE, f"{fields[-1]} bytes do not fit the command")
+                outcome = handler(*fields, command[tail_start:tail_end])
+            else:
+                outcome = handler(*fields)
+            if not flags & abi.COMMAND_COMPLETE:
+                return
+            if callable(outcome):
+                self._pending.append((sequence, outcome))
+            elif flags & abi.COMMAND_WAIT and stream_place is not None:
+                poll = self._session.wait_for_stream(fields[stream_place])
+                self._pending.append((sequence, poll))
+            else:
+                self._complete(sequence, 0, outcome or ())
+        except CudaError as error:
+            self._fail(opcode, flags, sequence, error)
+        except Exception as error:  # a bug in here must cost the guest an error, not the channel
+            _log.exception("command 0x%x failed unexpectedly", opcode)
+            self._fail(opcode, flags, sequence, CudaError(_UNKNOWN, str(error)))
+
+    def _fail(self, opcode: int, flags: int, sequence: int, error: CudaError) -> None:
+        if flags & abi.COMMAND_COMPLETE:
+            self._complete(sequence, error.result, ())
+        elif not self._async_error:
+            self._async_error = error.result
+            self._control.publish_error(error.result)
+        if error.result == 600:  # CUDA_ERROR_NOT_READY is an answer, not a failure
+            return
+        self._errors += 1
+        self._last_error = error.result
+        name = abi.COMMANDS[opcode].name if opcode in abi.COMMANDS else f"0x{opcode:x}"
+        _log.warning("%s (sequence %d): %d: %s", name, sequence, error.result, error)
+
+    def _complete(self, sequence: int, status: int, results: tuple[int, ...]) -> None:
+        if self._async_error:
+            status, results = self._async_error, ()
+            self._async_error = 0
+            self._control.publish_error(0)
+            self._completions.post(sequence, status, abi.COMPLETION_ASYNC_ERROR, results)
+        else:
+            self._completions.post(sequence, status, 0, results)
+
+    def _poll_pending(self) -> bool:
+        finished = False
+        still = []
+        for sequence, poll in self._pending:
+            try:
+                if poll():
+                    self._complete(sequence, 0, ())
+                    finished = True
+                else:
+                    still.append((sequence, poll))
+            except CudaError as error:
+                self._errors += 1
+                self._last_error = error.result
+                _log.warning("waiting command (sequence %d): %s", sequence, error)
+                self._complete(sequence, error.result, ())
+                finished = True
+        self._pending = still
+        return finished
+
+    def _sleep(self, now: int) -> None:
+        """Wait for a doorbell or a message; how soon it comes sets the length of the next spin."""
+        if self._pending or self._completions.held:
+            # The device and the guest's completion ring ring no doorbell: look again soon.
+            sleep(_NAP_S)
+            return
+        self._publish()
+        if not self._submissions.announce_sleep():
+            return
+        self._sleeps += 1
+        ready = self._sleep_poll.poll(_MAX_SLEEP_MS)
+        self._submissions.announce_awake()
+        if any(fd == self._kick_fd for fd, _ in ready):
+            os.eventfd_read(self._kick_fd)
+            slept = monotonic_ns() - now
+            _, least, most = _SPIN_NS
+            if slept < most:
+                self._spin_ns = min(self._spin_ns * 2, most)
+            else:
+                self._spin_ns = max(self._spin_ns // 2, least)
+
+    def _interrupt(self) -> None:
+        self._interrupts += 1
+        if self.interrupt_fd is not None:
+            # A full counter means that an interrupt is pending anyway.
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_write(self.interrupt_fd, 1)
+
+    def _publish(self) -> None:
+        session = self._session
+        abi.HOST_COUNTERS.pack_into(
+            self._memory,
+            self._counters_offset,
+            *self._commands,
+            session.bytes_to_device,
+            session.bytes_to_host,
+            self._errors,
+            self._last_error,
+            self._sleeps,
+            self._interrupts,
+            self._busy_ns,
+            sum(size for size, _ in session.memory.values()),
+            len(session.memory),
+            self._registrations.total_bytes,
+            session.modules,
+            os.getpid(),
+        )
+
+
+def _decoders(session: ChannelSession) -> dict[int, _Decoded]:
+    """Handler, unpacker, start of the tail (0: none) and place of the stream, by opcode."""
+    result: dict[int, _Decoded] = {}
+    for opcode, layout in abi.COMMANDS.items():
+        if opcode >= abi.OPCODE_ADMIN_FIRST:
+            continue
+        tail_start = _HEADER_BYTES + layout.fields.size if layout.has_tail else 0
+        names = layout.field_names
+        stream_place = names.index("stream") if "stream" in names else None
+        handler = getattr(session, layout.handler)
+        result[opcode] = (handler, layout.fields.unpack_from, tail_start, stream_place)
+    return result

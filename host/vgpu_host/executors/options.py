@@ -1,0 +1,77 @@
+"""Which executor a worker uses, and how; passed to workers as JSON.
+
+The one place that knows every executor. An executor's module is imported only when it is chosen,
+because pycuda cannot even be imported where there is no CUDA driver.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from dataclasses import asdict, dataclass
+
+from vgpu_host.executors.base import Executor
+
+
+@dataclass(frozen=True)
+class ExecutorOptions:
+    """Options of an executor.
+
+    Attributes:
+        name: "software" or "cuda".
+        memory_bytes: Device memory of each channel (software).
+        threads: CPU threads that run blocks, 0 for one each core (software).
+        watchdog_s: Longest run of a kernel in seconds, 0 for no limit (software).
+        ordinal: Number of the physical GPU (cuda).
+    """
+
+    name: str = "software"
+    memory_bytes: int = 0
+    threads: int = 0
+    watchdog_s: float = 0.0
+    ordinal: int = 0
+
+    def to_json(self) -> str:
+        """For the command line of a worker."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ExecutorOptions:
+        """The inverse of `to_json`."""
+        return cls(**json.loads(text))
+
+
+def default_memory_bytes() -> int:
+    """Default memory of the software GPU: half of the machine's, at most 16 GiB."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(installed // 2, 16 << 30) & ~((2 << 20) - 1)
+
+
+def why_no_gpu() -> str | None:
+    """Why the physical GPU cannot be used here, or None when it can."""
+    cuda = importlib.import_module("vgpu_host.executors.cuda")
+    reason: str | None = cuda.available()
+    return reason
+
+
+def make_executor(options: ExecutorOptions) -> Executor:
+    """Make the executor that `options` name.
+
+    Raises:
+        CudaError: The device cannot be used.
+        ValueError: There is no such executor.
+    """
+    if options.name == "cuda":
+        cuda = importlib.import_module("vgpu_host.executors.cuda")
+        executor: Executor = cuda.CudaExecutor(options.ordinal)
+        return executor
+    if options.name == "software":
+        software = importlib.import_module("vgpu_host.executors.software.executor")
+        made: Executor = software.SoftwareExecutor(
+            total_memory=options.memory_bytes or default_memory_bytes(),
+            threads=options.threads or None,
+            watchdog_s=options.watchdog_s or None,
+        )
+        return made
+    raise ValueError(f"there is no executor {options.name!r}; choose software or cuda")

@@ -1,0 +1,194 @@
+"""Starts worker processes ahead of need and hands them to the device.
+
+A worker needs a second or so to be ready (interpreter, executor, a CUDA context), so a thread keeps
+spares. The thread lives as long as the pool: workers die with the thread that started them
+(PR_SET_PDEATHSIG), which is how none outlives a device server that is killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from types import TracebackType
+from typing import Final, Self
+
+from vgpu_host.executors.options import ExecutorOptions
+from vgpu_stub.device.worker_link import LinkClosedError, WorkerLink, WorkerUnavailableError
+
+_log = logging.getLogger(__name__)
+_START_TIMEOUT_S: Final = 60.0
+
+
+class PooledWorker:
+    """A worker process; see `vgpu_stub.device.worker_link.WorkerProcess`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], link: WorkerLink) -> None:
+        self._process = process
+        self._link = link
+        self._pidfd = os.pidfd_open(process.pid)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def link(self) -> WorkerLink:
+        """The server's end of the link."""
+        return self._link
+
+    @property
+    def pidfd(self) -> int:
+        """Readable once the process has ended."""
+        return self._pidfd
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        """End the process and wait for that; closes link and pidfd."""
+        self._process.kill()
+        self._process.wait()
+        self._link.close()
+        os.close(self._pidfd)
+
+
+class WorkerPool:
+    """Spare workers of one executor."""
+
+    def __init__(self, options: ExecutorOptions, spares: int = 1) -> None:
+        self._options = options
+        self._spares = spares
+        self._condition = threading.Condition()
+        self._ready: deque[PooledWorker] = deque()
+        self._wanted = spares
+        self._info: bytes | None = None
+        self._failure: str | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="vgpu-pool", daemon=True)
+        self._thread.start()
+
+    def device_info(self) -> bytes:
+        """`struct vgpu_device_info` as the executor describes it; waits for the first worker.
+
+        Raises:
+            WorkerUnavailableError: No worker could be started.
+        """
+        with self._condition:
+            self._condition.wait_for(
+                lambda: self._info or self._failure or self._stopping, _START_TIMEOUT_S
+            )
+            if self._info is None:
+                raise WorkerUnavailableError(self._failure or "no worker started in time")
+            return self._info
+
+    def take(self) -> PooledWorker:
+        """Hand over a ready worker, waiting for one if need be.
+
+        Raises:
+            WorkerUnavailableError: None could be started.
+        """
+        with self._condition:
+            self._drop_dead()
+            if not self._ready:
+                self._wanted += 1
+                self._failure = None
+                self._condition.notify_all()
+                self._condition.wait_for(
+                    lambda: self._ready or self._failure or self._stopping, _START_TIMEOUT_S
+                )
+                self._wanted -= 1
+            if not self._ready:
+                raise WorkerUnavailableError(self._failure or "no worker started in time")
+            worker = self._ready.popleft()
+            self._condition.notify_all()
+            return worker
+
+    def _drop_dead(self) -> None:
+        for worker in [spare for spare in self._ready if spare.has_ended]:
+            _log.warning("spare worker %d has ended", worker.pid)
+            self._ready.remove(worker)
+            worker.kill()
+
+    def close(self) -> None:
+        """End the spares and the thread that starts them."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        self._thread.join()
+        while self._ready:
+            self._ready.popleft().kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(
+                    lambda: (
+                        self._stopping
+                        or (len(self._ready) < self._wanted and self._failure is None)
+                    )
+                )
+                if self._stopping:
+                    return
+            try:
+                worker, info = _start(self._options)
+            except WorkerUnavailableError as error:
+                _log.error("%s", error)
+                with self._condition:
+                    self._failure = str(error)
+                    self._condition.notify_all()
+                continue
+            with self._condition:
+                self._info = info
+                self._ready.append(worker)
+                self._condition.notify_all()
+
+
+def _start(options: ExecutorOptions) -> tuple[PooledWorker, bytes]:
+    """Start a worker and wait until it is ready; returns it with its device info."""
+    link, theirs = WorkerLink.pair()
+    with theirs:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "vgpu_host.worker",
+                "--link",
+                str(theirs.fileno()),
+                "--executor",
+                options.to_json(),
+            ],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+    worker = PooledWorker(process, link)
+    try:
+        message = link.receive()
+    except LinkClosedError:
+        status = process.wait()
+        worker.kill()
+        cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        raise WorkerUnavailableError(f"a worker ended while starting: {cause}") from None
+    if message is None or message.verb != "ready":
+        text = message.arguments.get("text", "it failed") if message else "it said nothing"
+        worker.kill()
+        raise WorkerUnavailableError(f"a worker could not start: {text}")
+    return worker, bytes.fromhex(str(message.arguments["info"]))

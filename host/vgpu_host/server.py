@@ -1,0 +1,185 @@
+"""The device server process: vfio-user socket, worker pool and monitor socket in one small process.
+
+`python -m vgpu_host.server --folder DIR ...` serves until it is told to stop (SIGTERM, SIGINT), or
+until the process that started it is gone. With `--shared` one device serves one client at a time,
+as a VM wants it; otherwise every client gets a device of its own, as processes want it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from vgpu_host import runtime
+from vgpu_host.executors.options import ExecutorOptions
+from vgpu_host.pool import WorkerPool
+from vgpu_host.snapshot import server_snapshot
+from vgpu_stub.abi import generated as abi
+from vgpu_stub.device.gpu import VirtualGpu
+from vgpu_stub.device.worker_link import WorkerUnavailableError
+from vgpu_stub.vfio_user import Server
+
+_log = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class DeviceServer:
+    """Devices behind one vfio-user socket."""
+
+    def __init__(
+        self,
+        folder: Path,
+        pool: WorkerPool,
+        executor: str,
+        identity: tuple[int, int],
+        *,
+        shared: bool,
+    ) -> None:
+        """Prepare; `serve` starts it.
+
+        Args:
+            folder: Where the sockets go.
+            pool: Source of workers.
+            executor: Its executor's name, for monitors.
+            identity: PCI vendor and device id.
+            shared: One device for one client at a time, else a device for each client.
+        """
+        self._folder = folder
+        self._pool = pool
+        self._executor = executor
+        self._identity = identity
+        self._shared = shared
+        self._lock = threading.Lock()
+        self._devices: list[VirtualGpu] = []
+        self._made = 0
+
+    def serve(self, stop: threading.Event, ready: Callable[[], None]) -> None:
+        """Serve until `stop` is set, then end every worker and remove the sockets.
+
+        `ready` is called once both sockets are there.
+        """
+        server = Server(
+            self._folder / runtime.DEVICE_SOCKET,
+            self._device_for_client,
+            max_clients=1 if self._shared else None,
+        )
+        monitor_path = self._folder / runtime.MONITOR_SOCKET
+        with server, socket.socket(socket.AF_UNIX) as monitor:
+            monitor.bind(str(monitor_path))
+            monitor.listen()
+            answering = threading.Thread(target=self._answer_monitors, args=(monitor,), daemon=True)
+            answering.start()
+            ready()
+            stop.wait()
+            monitor_path.unlink(missing_ok=True)
+            monitor.shutdown(socket.SHUT_RDWR)
+            answering.join()
+        for device in list(self._devices):
+            self._discard(device)
+
+    def _device_for_client(self) -> VirtualGpu:
+        with self._lock:
+            if self._shared and self._devices:
+                return self._devices[0]
+            name = f"gpu{self._made}"
+            self._made += 1
+        device = VirtualGpu(
+            self._pool,
+            name,
+            self._identity,
+            on_disconnect=None if self._shared else self._discard,
+        )
+        with self._lock:
+            self._devices.append(device)
+        return device
+
+    def _discard(self, device: VirtualGpu) -> None:
+        with self._lock:
+            if device not in self._devices:
+                return
+            self._devices.remove(device)
+        device.close()
+
+    def _answer_monitors(self, monitor: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = monitor.accept()
+            except OSError:
+                return
+            with client, contextlib.suppress(OSError):
+                with self._lock:
+                    snapshot = server_snapshot(self._devices, self._executor, os.getpid())
+                client.sendall(json.dumps(snapshot).encode() + b"\n")
+
+
+def _parse_identity(text: str) -> tuple[int, int]:
+    try:
+        vendor, device = (int(part, 16) for part in text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected VENDOR:DEVICE in hex, got {text!r}") from None
+    if not (0 < vendor < 0xFFFF and 0 <= device <= 0xFFFF):
+        raise argparse.ArgumentTypeError(f"ids have 16 bits, got {text!r}")
+    return vendor, device
+
+
+def main() -> int:
+    """Entry point of the device server process."""
+    parser = argparse.ArgumentParser(prog="vgpu-server", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="folder for the sockets")
+    parser.add_argument("--executor", required=True, help="executor options, as JSON")
+    parser.add_argument("--spares", type=int, default=1, help="workers to keep ready")
+    parser.add_argument("--shared", action="store_true", help="one device for one client")
+    parser.add_argument("--ready-fd", type=int, help="written to when the sockets are there")
+    parser.add_argument(
+        "--identity",
+        type=_parse_identity,
+        default=(abi.PCI_VENDOR_ID, abi.PCI_DEVICE_ID),
+        help="PCI vendor and device id",
+    )
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        level=os.environ.get("VGPU_STUB_LOG", "WARNING").upper(),
+        format="%(asctime)s server %(levelname)s %(message)s",
+    )
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    options = ExecutorOptions.from_json(arguments.executor)
+    with WorkerPool(options, arguments.spares) as pool:
+        try:
+            pool.device_info()
+        except WorkerUnavailableError as error:
+            print(f"vgpu-stub: {error}", file=sys.stderr)
+            return 1
+        server = DeviceServer(
+            arguments.folder, pool, options.name, arguments.identity, shared=arguments.shared
+        )
+
+        def announce() -> None:
+            if arguments.ready_fd is not None:
+                os.write(arguments.ready_fd, b"1")
+                os.close(arguments.ready_fd)
+
+        server.serve(stop, announce)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

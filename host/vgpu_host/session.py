@@ -1,0 +1,511 @@
+"""The commands of one channel: checks what the guest sent and asks the executor for it.
+
+`ChannelSession` has one method for each command of the ABI, named like it (the generated protocol
+`ChannelCommands`). Handles and registrations are looked up here, so an executor never sees a number
+that the guest made up, except for device pointers, which are the executor's to check.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from vgpu_host.executors.base import (
+    Context,
+    Copy2D,
+    CudaError,
+    Event,
+    Executor,
+    Function,
+    FunctionInfo,
+    Module,
+    Stream,
+)
+from vgpu_host.registrations import Registrations
+from vgpu_stub.abi import generated as abi
+
+INVALID_VALUE: Final = 1
+INVALID_CONTEXT: Final = 201
+INVALID_HANDLE: Final = 400
+NOT_FOUND: Final = 500
+NOT_READY: Final = 600
+
+_MAX_IMAGE_BYTES: Final = 1 << 30
+
+T = TypeVar("T")
+
+
+class _ContextState:
+    """What lives in one context of the guest."""
+
+    def __init__(self, handle: int, context: Context) -> None:
+        self.handle = handle
+        self.context = context
+        self.modules: dict[int, Module] = {}
+        self.functions: dict[int, Function] = {}
+        self.module_functions: dict[int, list[int]] = {}
+        self.streams: dict[int, Stream | None] = {abi.STREAM_LEGACY: None}
+        self.events: dict[int, Event] = {}
+
+
+def _find(table: dict[int, T], handle: int, what: str) -> T:
+    try:
+        return table[handle]
+    except KeyError:
+        raise CudaError(INVALID_HANDLE, f"there is no {what} {handle}") from None
+
+
+class ChannelSession:
+    """Everything that one guest process has on the device."""
+
+    def __init__(self, executor: Executor, registrations: Registrations) -> None:
+        self._executor = executor
+        self._registrations = registrations
+        self._contexts: dict[int, _ContextState] = {}
+        self._active: _ContextState | None = None
+        self._next_handle = abi.STREAM_FIRST
+        self.bytes_to_device = 0
+        self.bytes_to_host = 0
+        self.memory: dict[int, tuple[int, int]] = {}
+
+    # -- context of the next command -----------------------------------------------------------
+
+    @property
+    def active_context(self) -> int:
+        """Handle of the context that commands now go to, 0 for none."""
+        return self._active.handle if self._active else 0
+
+    def activate(self, handle: int) -> None:
+        """Make a context current; 0 leaves things as they are for commands that need none.
+
+        Raises:
+            CudaError: There is no such context.
+        """
+        state = self._contexts.get(handle)
+        if state is None:
+            raise CudaError(INVALID_CONTEXT, f"there is no context {handle}")
+        self._executor.context_activate(state.context)
+        self._active = state
+
+    @property
+    def _current(self) -> _ContextState:
+        if self._active is None:
+            raise CudaError(INVALID_CONTEXT, "the command names no context")
+        return self._active
+
+    @property
+    def modules(self) -> int:
+        """Modules loaded, in all contexts."""
+        return sum(len(state.modules) for state in self._contexts.values())
+
+    def _new_handle(self) -> int:
+        self._next_handle += 1
+        return self._next_handle
+
+    def _host(self, registration: int, offset: int, size: int, access: int) -> int:
+        address = self._registrations.resolve(registration, offset, size, access)
+        if address is None:
+            raise CudaError(
+                INVALID_VALUE,
+                f"registration {registration} does not grant {size} bytes at offset {offset}",
+            )
+        return address
+
+    def wait_for_stream(self, stream: int) -> Callable[[], bool]:
+        """Poll for what COMMAND_WAIT asks: the stream has reached the command."""
+        return self._executor.stream_synchronize(_find(self._current.streams, stream, "stream"))
+
+    # -- commands ------------------------------------------------------------------------------
+
+    def nop(self) -> None:
+        """NOP."""
+
+    def context_create(self, context_flags: int, reserved: int) -> abi.Results:
+        """CONTEXT_CREATE."""
+        context = self._executor.context_create(context_flags)
+        handle = next(h for h in range(1, 0x10000) if h not in self._contexts)
+        self._contexts[handle] = _ContextState(handle, context)
+        return (handle,)
+
+    def context_destroy(self) -> None:
+        """CONTEXT_DESTROY."""
+        state = self._current
+        self._active = None
+        del self._contexts[state.handle]
+        self.memory = {p: (n, h) for p, (n, h) in self.memory.items() if h != state.handle}
+        self._executor.context_destroy(state.context)
+
+    def context_synchronize(self) -> Callable[[], bool]:
+        """CONTEXT_SYNCHRONIZE."""
+        self._current  # noqa: B018  # refuses a command without a context
+        return self._executor.context_synchronize()
+
+    def context_set_limit(self, limit: int, reserved: int, value: int) -> None:
+        """CONTEXT_SET_LIMIT."""
+        self._executor.context_set_limit(limit, value)
+
+    def context_get_limit(self, limit: int, reserved: int) -> abi.Results:
+        """CONTEXT_GET_LIMIT."""
+        return (self._executor.context_get_limit(limit),)
+
+    def memory_allocate(self, size: int) -> abi.Results:
+        """MEMORY_ALLOCATE."""
+        handle = self._current.handle
+        device_ptr = self._executor.memory_allocate(size)
+        self.memory[device_ptr] = (size, handle)
+        return (device_ptr,)
+
+    def memory_free(self, device_ptr: int) -> None:
+        """MEMORY_FREE."""
+        if device_ptr not in self.memory:
+            raise CudaError(INVALID_VALUE, f"0x{device_ptr:x} is not the start of an allocation")
+        self._executor.memory_free(device_ptr)
+        del self.memory[device_ptr]
+
+    def memory_get_info(self) -> abi.Results:
+        """MEMORY_GET_INFO."""
+        return self._executor.memory_info()
+
+    def copy_host_to_device(
+        self, device_ptr: int, offset: int, size: int, registration: int, stream: int
+    ) -> None:
+        """COPY_HOST_TO_DEVICE."""
+        address = self._host(registration, offset, size, abi.REGISTER_READ)
+        target = _find(self._current.streams, stream, "stream")
+        self._executor.copy_host_to_device(device_ptr, address, size, target)
+        self.bytes_to_device += size
+
+    def copy_device_to_host(
+        self, device_ptr: int, offset: int, size: int, registration: int, stream: int
+    ) -> None:
+        """COPY_DEVICE_TO_HOST."""
+        address = self._host(registration, offset, size, abi.REGISTER_WRITE)
+        target = _find(self._current.streams, stream, "stream")
+        self._executor.copy_device_to_host(address, device_ptr, size, target)
+        self.bytes_to_host += size
+
+    def copy_device_to_device(
+        self, destination: int, source: int, size: int, stream: int, reserved: int
+    ) -> None:
+        """COPY_DEVICE_TO_DEVICE."""
+        target = _find(self._current.streams, stream, "stream")
+        self._executor.copy_device_to_device(destination, source, size, target)
+
+    def copy_inline(self, device_ptr: int, stream: int, tail_bytes: int, tail: bytes) -> None:
+        """COPY_INLINE."""
+        target = _find(self._current.streams, stream, "stream")
+        self._executor.copy_bytes_to_device(device_ptr, tail, target)
+        self.bytes_to_device += tail_bytes
+
+    def copy_2d(
+        self,
+        destination: int,
+        destination_pitch: int,
+        source: int,
+        source_pitch: int,
+        width: int,
+        height: int,
+        destination_registration: int,
+        source_registration: int,
+        stream: int,
+        reserved: int,
+    ) -> None:
+        """COPY_2D."""
+        if not width or not height:
+            return
+        if width > destination_pitch or width > source_pitch:
+            raise CudaError(INVALID_VALUE, f"rows of {width} bytes exceed the pitch")
+        if destination_registration:
+            span = (height - 1) * destination_pitch + width
+            destination = self._host(
+                destination_registration, destination, span, abi.REGISTER_WRITE
+            )
+        if source_registration:
+            span = (height - 1) * source_pitch + width
+            source = self._host(source_registration, source, span, abi.REGISTER_READ)
+        copy = Copy2D(
+            destination,
+            bool(destination_registration),
+            destination_pitch,
+            source,
+            bool(source_registration),
+            source_pitch,
+            width,
+            height,
+        )
+        self._executor.copy_2d(copy, _find(self._current.streams, stream, "stream"))
+        if source_registration and not destination_registration:
+            self.bytes_to_device += width * height
+        elif destination_registration and not source_registration:
+            self.bytes_to_host += width * height
+
+    def memset(
+        self,
+        device_ptr: int,
+        count: int,
+        value: int,
+        element_bytes: int,
+        stream: int,
+        reserved: int,
+    ) -> None:
+        """MEMSET."""
+        _check_element(element_bytes)
+        target = _find(self._current.streams, stream, "stream")
+        self._executor.memset(device_ptr, value, element_bytes, count, target)
+
+    def memset_2d(
+        self,
+        device_ptr: int,
+        pitch: int,
+        width: int,
+        height: int,
+        value: int,
+        element_bytes: int,
+        stream: int,
+        reserved: int,
+    ) -> None:
+        """MEMSET_2D."""
+        _check_element(element_bytes)
+        target = _find(self._current.streams, stream, "stream")
+        self._executor.memset_2d(device_ptr, pitch, value, element_bytes, width, height, target)
+
+    def module_load(
+        self,
+        offset: int,
+        size: int,
+        log_offset: int,
+        registration: int,
+        log_registration: int,
+        log_size: int,
+        image_kind: int,
+    ) -> abi.Results:
+        """MODULE_LOAD."""
+        if not 0 < size <= _MAX_IMAGE_BYTES:
+            raise CudaError(INVALID_VALUE, f"an image of {size} bytes")
+        address = self._host(registration, offset, size, abi.REGISTER_READ)
+        log_address = (
+            self._host(log_registration, log_offset, log_size, abi.REGISTER_WRITE)
+            if log_registration
+            else 0
+        )
+        state = self._current
+        image = ctypes.string_at(address, size)
+        try:
+            module = self._executor.module_load(image)
+        except CudaError as error:
+            log = (error.log or str(error)).encode()[: max(log_size - 1, 0)]
+            if log_address and log_size:
+                ctypes.memmove(log_address, log + b"\0", len(log) + 1)
+            raise
+        if log_address and log_size:
+            ctypes.memmove(log_address, b"\0", 1)
+        handle = self._new_handle()
+        state.modules[handle] = module
+        state.module_functions[handle] = []
+        self.bytes_to_device += size
+        return (handle, 0)
+
+    def module_unload(self, module: int, reserved: int) -> None:
+        """MODULE_UNLOAD."""
+        state = self._current
+        found = _find(state.modules, module, "module")
+        self._executor.module_unload(found)
+        del state.modules[module]
+        for function in state.module_functions.pop(module):
+            del state.functions[function]
+
+    def module_get_function(
+        self,
+        reply_offset: int,
+        reply_registration: int,
+        reply_size: int,
+        module: int,
+        tail_bytes: int,
+        tail: bytes,
+    ) -> abi.Results:
+        """MODULE_GET_FUNCTION."""
+        state = self._current
+        found = _find(state.modules, module, "module")
+        address = self._host(reply_registration, reply_offset, reply_size, abi.REGISTER_WRITE)
+        function, info = self._executor.module_get_function(found, _name(tail))
+        reply = _pack_function_info(info)
+        if len(reply) > reply_size:
+            raise CudaError(INVALID_VALUE, f"the reply needs {len(reply)} bytes, got {reply_size}")
+        ctypes.memmove(address, reply, len(reply))
+        handle = self._new_handle()
+        state.functions[handle] = function
+        state.module_functions[module].append(handle)
+        return (handle, len(reply))
+
+    def module_get_global(self, module: int, tail_bytes: int, tail: bytes) -> abi.Results:
+        """MODULE_GET_GLOBAL."""
+        found = _find(self._current.modules, module, "module")
+        return self._executor.module_get_global(found, _name(tail))
+
+    def function_set_attribute(
+        self, function: int, attribute: int, value: int, reserved: int
+    ) -> None:
+        """FUNCTION_SET_ATTRIBUTE."""
+        found = _find(self._current.functions, function, "function")
+        self._executor.function_set_attribute(found, attribute, value)
+
+    def function_get_attribute(self, function: int, attribute: int) -> abi.Results:
+        """FUNCTION_GET_ATTRIBUTE."""
+        found = _find(self._current.functions, function, "function")
+        return (self._executor.function_get_attribute(found, attribute) & 0xFFFF_FFFF,)
+
+    def function_occupancy(
+        self,
+        shared_bytes: int,
+        function: int,
+        block_threads: int,
+        occupancy_flags: int,
+        reserved: int,
+    ) -> abi.Results:
+        """FUNCTION_OCCUPANCY."""
+        found = _find(self._current.functions, function, "function")
+        return (
+            self._executor.function_occupancy(found, block_threads, shared_bytes, occupancy_flags),
+        )
+
+    def function_available_shared(
+        self, function: int, blocks: int, block_threads: int, reserved: int
+    ) -> abi.Results:
+        """FUNCTION_AVAILABLE_SHARED."""
+        found = _find(self._current.functions, function, "function")
+        return (self._executor.function_available_shared(found, blocks, block_threads),)
+
+    def launch_kernel(
+        self,
+        function: int,
+        grid_0: int,
+        grid_1: int,
+        grid_2: int,
+        block_0: int,
+        block_1: int,
+        block_2: int,
+        shared_bytes: int,
+        stream: int,
+        tail_bytes: int,
+        tail: bytes,
+    ) -> None:
+        """LAUNCH_KERNEL."""
+        # The hottest command: two dictionary look-ups and one call.
+        state = self._active
+        if state is None:
+            raise CudaError(INVALID_CONTEXT, "the command names no context")
+        try:
+            found = state.functions[function]
+            target = state.streams[stream]
+        except KeyError:
+            raise CudaError(
+                INVALID_HANDLE, f"there is no function {function} or no stream {stream}"
+            ) from None
+        self._executor.launch(
+            found,
+            (grid_0, grid_1, grid_2),
+            (block_0, block_1, block_2),
+            shared_bytes,
+            target,
+            tail,
+        )
+
+    def stream_create(self, stream_flags: int, priority: int) -> abi.Results:
+        """STREAM_CREATE."""
+        state = self._current
+        stream = self._executor.stream_create(stream_flags, priority)
+        handle = self._new_handle()
+        state.streams[handle] = stream
+        return (handle,)
+
+    def stream_destroy(self, stream: int, reserved: int) -> None:
+        """STREAM_DESTROY."""
+        state = self._current
+        found = _find(state.streams, stream, "stream")
+        if found is None:
+            raise CudaError(INVALID_HANDLE, "the default stream cannot be destroyed")
+        del state.streams[stream]
+        self._executor.stream_destroy(found)
+
+    def stream_synchronize(self, stream: int, reserved: int) -> Callable[[], bool]:
+        """STREAM_SYNCHRONIZE."""
+        return self.wait_for_stream(stream)
+
+    def stream_query(self, stream: int, reserved: int) -> None:
+        """STREAM_QUERY."""
+        if not self._executor.stream_query(_find(self._current.streams, stream, "stream")):
+            raise CudaError(NOT_READY, "the stream is busy")
+
+    def stream_wait_event(self, stream: int, event: int, wait_flags: int, reserved: int) -> None:
+        """STREAM_WAIT_EVENT."""
+        target = _find(self._current.streams, stream, "stream")
+        found = _find(self._current.events, event, "event")
+        self._executor.stream_wait_event(target, found, wait_flags)
+
+    def event_create(self, event_flags: int, reserved: int) -> abi.Results:
+        """EVENT_CREATE."""
+        state = self._current
+        event = self._executor.event_create(event_flags)
+        handle = self._new_handle()
+        state.events[handle] = event
+        return (handle,)
+
+    def event_destroy(self, event: int, reserved: int) -> None:
+        """EVENT_DESTROY."""
+        state = self._current
+        found = _find(state.events, event, "event")
+        del state.events[event]
+        self._executor.event_destroy(found)
+
+    def event_record(self, event: int, stream: int) -> None:
+        """EVENT_RECORD."""
+        found = _find(self._current.events, event, "event")
+        self._executor.event_record(found, _find(self._current.streams, stream, "stream"))
+
+    def event_query(self, event: int, reserved: int) -> None:
+        """EVENT_QUERY."""
+        if not self._executor.event_query(_find(self._current.events, event, "event")):
+            raise CudaError(NOT_READY, "the event has not happened")
+
+    def event_synchronize(self, event: int, reserved: int) -> Callable[[], bool]:
+        """EVENT_SYNCHRONIZE."""
+        return self._executor.event_synchronize(_find(self._current.events, event, "event"))
+
+    def event_elapsed_time(self, start: int, end: int) -> abi.Results:
+        """EVENT_ELAPSED_TIME."""
+        events = self._current.events
+        elapsed = self._executor.event_elapsed_ms(
+            _find(events, start, "event"), _find(events, end, "event")
+        )
+        return (int.from_bytes(struct.pack("<f", elapsed), "little"),)
+
+
+def _check_element(element_bytes: int) -> None:
+    if element_bytes not in (1, 2, 4):
+        raise CudaError(INVALID_VALUE, f"elements of {element_bytes} bytes")
+
+
+def _name(tail: bytes) -> str:
+    try:
+        return tail.decode()
+    except UnicodeDecodeError as error:
+        raise CudaError(NOT_FOUND, f"the name is not text: {error}") from error
+
+
+def _pack_function_info(info: FunctionInfo) -> bytes:
+    size = max((offset + length for offset, length in info.parameters), default=0)
+    head = abi.FUNCTION_INFO.pack(
+        info.max_threads_per_block,
+        info.shared_bytes,
+        info.const_bytes,
+        info.local_bytes,
+        info.registers,
+        info.ptx_version,
+        info.binary_version,
+        info.max_dynamic_shared_bytes,
+        len(info.parameters),
+        size,
+    )
+    return head + b"".join(abi.PARAMETER_INFO.pack(*place) for place in info.parameters)

@@ -1,0 +1,188 @@
+"""A worker process: one channel, one executor, one thread.
+
+Started ahead of need by `vgpu_host.pool`, it makes its executor, reports what the device is, waits
+to be attached to a channel, and then drains that channel's ring until the link to the device
+server closes. It is ended by SIGKILL, so nothing here may need to be cleaned up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import logging
+import mmap
+import os
+import signal
+import socket
+import sys
+from typing import Final
+
+from vgpu_host.drain import ChannelDrain
+from vgpu_host.executors.base import CudaError, DeviceDescription, Executor
+from vgpu_host.executors.options import ExecutorOptions, make_executor
+from vgpu_host.registrations import Registrations
+from vgpu_host.session import ChannelSession
+from vgpu_stub.abi import generated as abi
+from vgpu_stub.device.rings import RingError
+from vgpu_stub.device.worker_link import LinkClosedError, Message, WorkerLink, unpack_extents
+
+_log = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
+
+
+def pack_device_info(description: DeviceDescription, executor: str) -> bytes:
+    """`struct vgpu_device_info` of a described device."""
+    attributes = [abi.ATTRIBUTE_ABSENT] * abi.ATTRIBUTE_COUNT
+    for number, value in description.attributes.items():
+        if 0 <= number < abi.ATTRIBUTE_COUNT:
+            attributes[number] = value
+    return abi.DEVICE_INFO.pack(
+        abi.MAGIC,
+        abi.ABI_VERSION,
+        description.total_memory,
+        description.driver_version,
+        *description.compute_capability,
+        abi.ATTRIBUTE_COUNT,
+        description.uuid,
+        description.name.encode()[:127],
+        executor.encode()[:15],
+        *attributes,
+    )
+
+
+class Worker:
+    """The worker's side of the link, from start to attach to end."""
+
+    def __init__(self, link: WorkerLink, executor: Executor, executor_name: str) -> None:
+        self._link = link
+        self._executor = executor
+        self._executor_name = executor_name
+        self._registrations = Registrations()
+        self._drain: ChannelDrain | None = None
+
+    def run(self) -> None:
+        """Serve until the link closes.
+
+        Raises:
+            LinkClosedError: The device server is gone.
+        """
+        info = pack_device_info(self._executor.describe(), self._executor_name)
+        self._link.send("ready", info=info.hex())
+        while self._drain is None:
+            self._take(self._link.receive())
+        try:
+            self._drain.run()
+        except RingError as error:
+            self._link.send("ring_error", text=str(error))
+            while True:
+                self._link.receive()
+
+    def _serve_control(self) -> None:
+        message = self._link.receive(wait=False)
+        while message is not None:
+            self._take(message)
+            message = self._link.receive(wait=False)
+
+    def _take(self, message: Message | None) -> None:
+        if message is None:
+            return
+        arguments = message.arguments
+        number = 0
+        if message.verb == "attach":
+            self._attach(int(arguments["number"]), message.fds)
+        elif message.verb == "interrupt":
+            self._set_interrupt(message.fds)
+        elif message.verb == "register":
+            number = self._register(
+                int(arguments["registration"]), int(arguments["access"]), message.fds
+            )
+        elif message.verb == "unregister":
+            number = self._unregister(int(arguments["registration"]))
+        if "request" in arguments:
+            self._link.send("done", request=arguments["request"], errno=number)
+
+    def _attach(self, channel: int, fds: tuple[int, ...]) -> None:
+        bar2_fd, kick_fd, *interrupt = fds
+        memory = mmap.mmap(bar2_fd, abi.BAR2_BYTES)
+        os.close(bar2_fd)
+        _set_process_name(f"vgpu-worker{channel}")
+        self._drain = ChannelDrain(
+            memory,
+            channel,
+            ChannelSession(self._executor, self._registrations),
+            self._registrations,
+            self._serve_control,
+            self._link.fileno(),
+            kick_fd,
+        )
+        self._set_interrupt(tuple(interrupt))
+
+    def _set_interrupt(self, fds: tuple[int, ...]) -> None:
+        if self._drain is None:
+            return
+        if self._drain.interrupt_fd is not None:
+            os.close(self._drain.interrupt_fd)
+        self._drain.interrupt_fd = fds[0] if fds else None
+
+    def _register(self, number: int, access: int, fds: tuple[int, ...]) -> int:
+        list_fd, *window_fds = fds
+        try:
+            registration = self._registrations.add(
+                number, list(unpack_extents(list_fd)), window_fds, access
+            )
+        except OSError as error:
+            _log.error("registration %d: %s", number, error)
+            return error.errno or errno.ENOMEM
+        finally:
+            for fd in fds:
+                os.close(fd)
+        self._executor.host_register(registration.address, registration.size)
+        return 0
+
+    def _unregister(self, number: int) -> int:
+        try:
+            registration = self._registrations.get(number)
+        except KeyError:
+            return errno.ENOENT
+        try:
+            self._executor.host_unregister(registration.address)
+        except CudaError as error:
+            _log.warning("registration %d: %s", number, error)
+        self._registrations.remove(number)
+        return 0
+
+
+def _set_process_name(name: str) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def main() -> int:
+    """Entry point: `python -m vgpu_host.worker --link FD --executor OPTIONS`."""
+    parser = argparse.ArgumentParser(prog="vgpu-worker", description=__doc__)
+    parser.add_argument("--link", type=int, required=True, help="descriptor of the link")
+    parser.add_argument("--executor", required=True, help="executor options, as JSON")
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        level=os.environ.get("VGPU_STUB_LOG", "WARNING").upper(),
+        format=f"%(asctime)s worker[{os.getpid()}] %(levelname)s %(message)s",
+    )
+    # Ctrl-C is for the device server, which ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    link = WorkerLink(socket.socket(fileno=arguments.link))
+    options = ExecutorOptions.from_json(arguments.executor)
+    try:
+        executor = make_executor(options)
+        Worker(link, executor, options.name).run()
+    except LinkClosedError:
+        return 0
+    except CudaError as error:
+        link.send("failed", text=f"{options.name} executor: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

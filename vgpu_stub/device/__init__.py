@@ -1,0 +1,1 @@
+"""The VGPU-STUB device model: registers, admin channel, channels, memory registrations, reset."""

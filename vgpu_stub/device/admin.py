@@ -1,0 +1,265 @@
+"""The admin channel: takes commands from channel 0 and answers each once it is carried out.
+
+A thread of its own drains the ring when its doorbell rings, and serves what workers say. It holds
+the device's lock except while it waits for a new worker; a reset meanwhile is noticed by the
+device's reset count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable
+from mmap import mmap
+from typing import Final
+
+from vgpu_stub.abi import generated as abi
+from vgpu_stub.device.channels import ChannelTable
+from vgpu_stub.device.rings import (
+    CompletionQueue,
+    ControlPage,
+    RingError,
+    SubmissionQueue,
+    channel_offset,
+)
+from vgpu_stub.device.scatter import ScatterError, resolve
+from vgpu_stub.device.worker_link import Workers, WorkerUnavailableError
+from vgpu_stub.vfio_user import DmaMap
+
+_log = logging.getLogger(__name__)
+_ACCESS: Final = abi.REGISTER_READ | abi.REGISTER_WRITE
+
+
+class AdminError(Exception):
+    """An admin command is refused; `number` is the errno for its completion."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class AdminChannel:
+    """Channel 0 of one device, from `enable` to `disable`, again and again."""
+
+    def __init__(
+        self,
+        memory: mmap,
+        lock: threading.RLock,
+        channels: ChannelTable,
+        workers: Workers,
+        dma: Callable[[], DmaMap | None],
+        interrupt: Callable[[], None],
+        latch_error: Callable[[int, int], None],
+    ) -> None:
+        """Start the thread; commands are taken once `enable` is called.
+
+        Args:
+            memory: BAR2, mapped.
+            lock: The device's lock.
+            channels: The channels to manage.
+            workers: Where workers for new channels come from.
+            dma: The connected client's windows, or None.
+            interrupt: Signals vector 0.
+            latch_error: Sets the ERROR register (code, channel).
+        """
+        self._memory = memory
+        self._lock = lock
+        self._channels = channels
+        self._workers = workers
+        self._dma = dma
+        self._interrupt = interrupt
+        self._latch_error = latch_error
+        self._epoch = 0
+        self._queues: tuple[ControlPage, SubmissionQueue, CompletionQueue] | None = None
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._stopping = False
+        self._handlers: dict[int, Callable[..., None]] = {
+            abi.Opcode.CHANNEL_DESTROY: self._channel_destroy,
+            abi.Opcode.MEMORY_REGISTER: self._memory_register,
+            abi.Opcode.MEMORY_UNREGISTER: self._memory_unregister,
+        }
+        self._thread = threading.Thread(target=self._run, name="vgpu-admin", daemon=True)
+        self._thread.start()
+
+    def enable(self) -> None:
+        """Take commands from now on. Called with the lock held."""
+        offset = channel_offset(0)
+        control = ControlPage(self._memory, offset)
+        self._queues = (
+            control,
+            SubmissionQueue(self._memory, offset, control),
+            CompletionQueue(self._memory, offset, control, self._interrupt),
+        )
+        control.publish_state(abi.CHANNEL_READY)
+        self.doorbell()
+
+    def disable(self) -> None:
+        """Forget every command and zero the channel's memory. Called with the lock held."""
+        self._epoch += 1
+        if self._queues:
+            self._queues[0].release()
+            self._queues = None
+            offset = channel_offset(0)
+            self._memory[offset : offset + abi.CHANNEL_STRIDE] = bytes(abi.CHANNEL_STRIDE)
+
+    def doorbell(self) -> None:
+        """There may be new commands."""
+        os.eventfd_write(self._wake_fd, 1)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stopping = True
+        self.doorbell()
+        self._thread.join()
+        os.close(self._wake_fd)
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake_fd, select.POLLIN)
+        poll.register(self._channels.fileno(), select.POLLIN)
+        while True:
+            poll.poll()
+            if self._stopping:
+                return
+            with self._lock:
+                with contextlib.suppress(BlockingIOError):  # it was a worker that woke us
+                    os.eventfd_read(self._wake_fd)
+                self._channels.serve()
+            self._drain()
+
+    def _drain(self) -> None:
+        while True:
+            with self._lock:
+                if self._queues is None:
+                    return
+                _, submissions, completions = self._queues
+                completions.flush()
+                try:
+                    available = submissions.available()
+                    if not available:
+                        if submissions.announce_sleep():
+                            return
+                        continue
+                    submissions.announce_awake()
+                    opcode, _, _, sequence, command, slots = submissions.fetch(available)
+                except RingError as error:
+                    _log.error("admin ring: %s", error)
+                    self._latch_error(abi.DEVICE_ERROR_ADMIN_RING, 0)
+                    self._interrupt()
+                    self._queues = None
+                    return
+                submissions.retire(slots)
+            self._execute(opcode, sequence, command)
+
+    def _execute(self, opcode: int, sequence: int, command: bytes) -> None:
+        """Carry out one command; it is answered now or by a worker's answer later."""
+        epoch = self._epoch
+
+        def complete(number: int) -> None:
+            # Called with the lock held. After a reset the guest expects nothing any more.
+            if self._queues and self._epoch == epoch:
+                self._queues[2].post(sequence, number, 0)
+
+        if opcode == abi.Opcode.CHANNEL_CREATE:
+            fields = abi.COMMANDS[opcode].fields.unpack_from(command, abi.COMMAND_HEADER.size)
+            self._channel_create(complete, epoch, *fields)
+            return
+        with self._lock:
+            if self._epoch != epoch:
+                return
+            if opcode == abi.Opcode.NOP:
+                complete(0)
+                return
+            handler = self._handlers.get(opcode)
+            if handler is None:
+                _log.warning("admin command of unknown opcode 0x%x", opcode)
+                complete(errno.EOPNOTSUPP)
+                return
+            fields = abi.COMMANDS[opcode].fields.unpack_from(command, abi.COMMAND_HEADER.size)
+            try:
+                handler(complete, *fields)
+            except (AdminError, ScatterError) as error:
+                _log.warning("admin %s refused: %s", abi.COMMANDS[opcode].name, error)
+                complete(error.number)
+
+    def _channel_create(
+        self,
+        complete: Callable[[int], None],
+        epoch: int,
+        channel: int,
+        vector: int,
+        pid: int,
+        _reserved: int,
+        name: bytes,
+    ) -> None:
+        """Called without the lock: a worker may have to start first."""
+        with self._lock:
+            if not 0 < channel < abi.CHANNEL_COUNT or not 0 < vector < abi.VECTOR_COUNT:
+                complete(errno.EINVAL)
+                return
+            if channel in self._channels:
+                complete(errno.EBUSY)
+                return
+        try:
+            worker = self._workers.take()
+        except WorkerUnavailableError as error:
+            _log.error("no worker for channel %d: %s", channel, error)
+            with self._lock:
+                complete(errno.EAGAIN)
+            return
+        with self._lock:
+            if self._epoch != epoch:
+                worker.kill()
+                return
+            text = name.rstrip(b"\0").decode(errors="replace")
+            self._channels.create(channel, vector, pid, text, worker, complete)
+
+    def _channel_destroy(
+        self, complete: Callable[[int], None], channel: int, _reserved: int
+    ) -> None:
+        if not 0 < channel < abi.CHANNEL_COUNT:
+            raise AdminError(errno.EINVAL, f"no channel {channel}")
+        if channel not in self._channels:
+            raise AdminError(errno.ENOENT, f"channel {channel} is not in use")
+        self._channels.destroy(channel)
+        complete(0)
+
+    def _memory_register(
+        self,
+        complete: Callable[[int], None],
+        list_iova: int,
+        size: int,
+        channel: int,
+        registration: int,
+        access: int,
+        extents: int,
+    ) -> None:
+        if channel not in self._channels:
+            raise AdminError(errno.ENOENT, f"channel {channel} is not in use")
+        if not 0 < registration <= abi.REGISTRATION_MAX:
+            raise AdminError(errno.EINVAL, f"registration id {registration}")
+        if not access or access & ~_ACCESS:
+            raise AdminError(errno.EINVAL, f"access 0x{access:x}")
+        if self._channels.registration_exists(channel, registration):
+            raise AdminError(errno.EEXIST, f"registration {registration} exists")
+        if self._channels.registered_extents(channel) + extents > abi.REGISTER_MAX_EXTENTS:
+            raise AdminError(errno.ENOSPC, f"{extents} extents more are too many")
+        dma = self._dma()
+        if dma is None:
+            raise AdminError(errno.EFAULT, "no client is connected")
+        windows, found = resolve(dma, list_iova, extents, size, access)
+        self._channels.register(channel, registration, windows, found, access, complete)
+
+    def _memory_unregister(
+        self, complete: Callable[[int], None], channel: int, registration: int
+    ) -> None:
+        try:
+            self._channels.unregister(channel, registration, complete)
+        except KeyError as error:
+            raise AdminError(
+                errno.ENOENT, f"channel {channel} has no registration {registration}"
+            ) from error
