@@ -122,7 +122,7 @@ def _console(machine: Machine) -> list[str]:
 def _control(machine: Machine) -> list[str]:
     return [
         *("-chardev", f"socket,id=qmp,fd={machine.qmp_descriptor}"),
-        *("-mon", "chardev=qmp,mode=control"),
+        *("-qmp", "chardev:qmp"),
         *("-chardev", f"socket,id=agent,fd={machine.agent_descriptor}"),
         *("-device", "virtio-serial-pci"),
         *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),

@@ -1,0 +1,187 @@
+"""Build pycuda for the guest's Python, which PyPI has only as source.
+
+The guest's own Python runs here through its own loader, so the extension is built for it with this
+machine's C++ compiler. CUDA's headers come from NVIDIA's PyPI wheels; the driver library is only
+named (its calls are resolved in the guest), so no CUDA and no GPU is needed. The result is kept by
+content, apart from the image: it takes a minute, and the image changes more often.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from vgpu_qemu.cache import Cache, content_key
+from vgpu_qemu.errors import ImageError
+from vgpu_qemu.packages import TRIXIE, Archive
+from vgpu_qemu.progress import Progress, silent
+from vgpu_qemu.runtime import Runtime, fetch_runtime
+
+PYTHON = "python3.13"
+PYCUDA = "pycuda==2026.1"
+CUDA_HEADERS = ("nvidia-cuda-runtime==13.0.96", "nvidia-cuda-profiler-api==13.0.85")
+PURE_DEPENDENCIES = ("pytools==2026.1.1", "siphash24==1.9")
+"""What pycuda needs besides the packages that the image takes from Debian."""
+
+_BUILD_PACKAGES = ["libpython3.13-dev", "python3", "python3-setuptools", "python3-wheel"]
+_NUMPY_PACKAGE = "python3-numpy"
+_SITE_CONFIGURATION = """\
+CUDA_INC_DIR = {include!r}
+CUDADRV_LIB_DIR = [{stub!r}]
+CUDADRV_LIBNAME = ["cuda"]
+CUDA_ENABLE_CURAND = False
+CXXFLAGS = ["-O1", "-g0", "-w", "-fdebug-prefix-map={work}=.", "-I{python_include}"]
+LDFLAGS = ["-Wl,--no-as-needed", "-s"]
+"""
+
+
+def pycuda_packages(cache: Cache, progress: Progress = silent) -> Path:
+    """Return a directory with pycuda and its Python dependencies, for the guest's `sys.path`.
+
+    Raises:
+        ImageError: A compiler is missing or the build failed.
+        PackageError: What it is built from could not be had.
+    """
+    key = content_key(Path(__file__), _toolchain())
+
+    def build(directory: Path) -> None:
+        with cache.scratch() as work:
+            progress("fetching pycuda and CUDA headers", None)
+            wheels = work / "wheels"
+            _pip_download(wheels, CUDA_HEADERS)
+            _pip_download(wheels, PURE_DEPENDENCIES)
+            progress("building pycuda (about a minute)", None)
+            wheel = _build_wheel(work, wheels, cache, progress)
+            directory.mkdir()
+            for path in [wheel, *wheels.glob("*.whl")]:
+                if not path.name.startswith("nvidia_"):
+                    with zipfile.ZipFile(path) as archive:
+                        archive.extractall(directory)
+
+    return cache.get("pycuda", key, build)
+
+
+def _toolchain() -> str:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        raise ImageError("g++ is missing, which builds pycuda; install it: apt-get install g++")
+    return subprocess.run(
+        [compiler, "-dumpfullversion"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def _pip_download(directory: Path, requirements: Sequence[str]) -> None:
+    platforms = ["manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64"]
+    _step(
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+            *("--only-binary", ":all:", "--python-version", "3.13", "--dest", str(directory)),
+            *(f"--platform={platform}" for platform in [*platforms, "any"]),
+            *requirements,
+        ],
+        "fetching " + ", ".join(requirements),
+    )
+
+
+def _build_wheel(work: Path, wheels: Path, cache: Cache, progress: Progress) -> Path:
+    archive = Archive(TRIXIE, cache=cache, progress=progress)
+    packages = [*_BUILD_PACKAGES, _NUMPY_PACKAGE]
+    runtime = fetch_runtime("pycuda-build", packages, archive, cache)
+    source = _fetch_source(work)
+    headers = work / "cuda"
+    for wheel in wheels.glob("nvidia_*.whl"):
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(headers)
+    include = sorted({str(path.parent) for path in headers.glob("**/include/cuda*.h")})
+    stub = work / "stub"
+    stub.mkdir()
+    _step(
+        ["gcc", "-shared", "-Wl,-soname,libcuda.so.1", "-x", "c", "/dev/null"]
+        + ["-o", str(stub / "libcuda.so")],
+        "making the link-time libcuda",
+    )
+    (source / "siteconf.py").write_text(
+        _SITE_CONFIGURATION.format(
+            include=include,
+            stub=str(stub),
+            work=work,
+            python_include=_python_include(work, runtime),
+        )
+    )
+    _step(
+        [
+            *runtime.command(runtime.root / "usr/bin" / PYTHON),
+            *("setup.py", "--quiet", "bdist_wheel", "--dist-dir", str(work)),
+        ],
+        "building pycuda",
+        directory=source,
+        environment=_build_environment(work, runtime),
+    )
+    return next(work.glob("pycuda-*.whl"))
+
+
+def _fetch_source(work: Path) -> Path:
+    """Download the source release; pip wants to build its metadata first, which needs nothing."""
+    download = work / "sdist"
+    _step(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        + ["--no-binary", "pycuda", "--dest", str(download), PYCUDA],
+        f"fetching {PYCUDA}",
+    )
+    shutil.unpack_archive(next(download.glob("pycuda-*.tar.gz")), work, filter="data")
+    return next(path for path in work.glob("pycuda-*") if path.is_dir())
+
+
+def _python_include(work: Path, runtime: Runtime) -> Path:
+    """Return a directory with only Python's own multiarch headers.
+
+    The runtime's whole include directory would put its C library's headers before this machine's.
+    """
+    directory = work / "include"
+    link = directory / "x86_64-linux-gnu" / PYTHON
+    link.parent.mkdir(parents=True)
+    link.symlink_to(runtime.root / "usr/include/x86_64-linux-gnu" / PYTHON)
+    return directory
+
+
+def _build_environment(work: Path, runtime: Runtime) -> dict[str, str]:
+    libraries = runtime.root / "usr/lib/x86_64-linux-gnu"
+    numerics = work / "numerics"
+    numerics.mkdir()
+    for name in ("blas/libblas.so.3", "lapack/liblapack.so.3"):
+        (numerics / Path(name).name).symlink_to(libraries / name)
+    return {
+        **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
+        "CC": "gcc",
+        "CXX": "g++",
+        "LDSHARED": "gcc -shared",
+        "LDCXXSHARED": "g++ -shared",
+        "SOURCE_DATE_EPOCH": "1700000000",
+        "PYTHONNOUSERSITE": "1",
+    }
+
+
+def _step(
+    command: Sequence[str],
+    what: str,
+    *,
+    directory: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> None:
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = (done.stdout + done.stderr).strip().splitlines()[-15:]
+        raise ImageError(f"{what} failed (status {done.returncode}):\n" + "\n".join(lines))
