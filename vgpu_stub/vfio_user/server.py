@@ -199,7 +199,13 @@ class Server:
         with self._lock:
             self._accepted += 1
             self._sessions[session] = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            _log.error("client turned away from %s: %s", self.path, error)
+            client.close()
+            with self._lock:
+                del self._sessions[session]
 
     def _has_room(self) -> bool:
         if self._max_clients is None:

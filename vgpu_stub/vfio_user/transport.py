@@ -159,9 +159,13 @@ class Connection:
 
     @property
     def peer_gone(self) -> bool:
-        """Whether the peer has closed its end, though what it sent before may still be unread."""
+        """Whether either end is closed, though what the peer sent before may still be unread."""
+        fd = self._socket.fileno()
+        if fd < 0:
+            # Another thread has just closed this end.
+            return True
         poller = select.poll()
-        poller.register(self._socket.fileno(), select.POLLRDHUP)
+        poller.register(fd, select.POLLRDHUP)
         return any(event & (select.POLLRDHUP | select.POLLHUP) for _, event in poller.poll(0))
 
     def wait_readable(self, timeout_s: float) -> bool:
