@@ -1,0 +1,1 @@
+"""Translation of analysed kernels to LLVM IR, one file per family of instructions."""

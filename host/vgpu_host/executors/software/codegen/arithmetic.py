@@ -1,0 +1,392 @@
+"""Integer arithmetic, logic, shifts and bit fields."""
+
+from __future__ import annotations
+
+from ..ir import BITS as WIDTH
+from ..ir import STORAGE, Immediate, Instruction, Vector
+from .emitter import Emitter, Value, integer
+from .floating import emit_float
+from .registry import BITS, INTEGERS, handles
+
+_ROUNDING = "rn rz rm rp ftz sat"
+_FLOATING = frozenset(("f16", "f16x2", "f32", "f64"))
+
+
+def sources(emitter: Emitter, instruction: Instruction) -> list[Value]:
+    """All source operands, read as the type of the instruction."""
+    return [emitter.read(operand, instruction.type) for operand in instruction.operands[1:]]
+
+
+def is_signed(instruction: Instruction) -> bool:
+    """Whether the operation is on signed integers."""
+    return instruction.type[0] == "s"
+
+
+@handles("add sub", f"{INTEGERS} f16 f16x2 f32 f64 {_ROUNDING}")
+def emit_add(emitter: Emitter, instruction: Instruction) -> None:
+    """`add`, `sub`; `.sat` clamps s32 instead of wrapping."""
+    if instruction.type in _FLOATING:
+        emit_float(emitter, instruction)
+        return
+    a, b = sources(emitter, instruction)
+    if "sat" in instruction.modifiers:
+        result = emitter.intrinsic(f"s{instruction.opcode}.sat", a, b)
+    else:
+        result = emitter.op(instruction.opcode, a, b)
+    emitter.write(instruction.operands[0], result, is_signed(instruction))
+
+
+@handles("mul", f"lo hi wide {INTEGERS} f16 f16x2 f32 f64 {_ROUNDING}")
+def emit_multiply(emitter: Emitter, instruction: Instruction) -> None:
+    """`mul.lo`, `mul.hi`, `mul.wide` and the floating-point `mul`."""
+    if instruction.type in _FLOATING:
+        emit_float(emitter, instruction)
+        return
+    a, b = sources(emitter, instruction)
+    emitter.write(instruction.operands[0], _product(emitter, instruction, a, b))
+
+
+def _product(emitter: Emitter, instruction: Instruction, a: Value, b: Value) -> Value:
+    if "lo" in instruction.modifiers:
+        return emitter.op("mul", a, b)
+    bits = WIDTH[a.type]
+    extend = "sext" if is_signed(instruction) else "zext"
+    wide = emitter.op(
+        "mul", emitter.cast(extend, a, f"i{2 * bits}"), emitter.cast(extend, b, f"i{2 * bits}")
+    )
+    if "wide" in instruction.modifiers:
+        return wide
+    shift = Value(str(bits), wide.type)
+    return emitter.cast("trunc", emitter.op("lshr", wide, shift), a.type)
+
+
+@handles("mad", f"lo hi wide {INTEGERS} f32 f64 {_ROUNDING}")
+def emit_multiply_add(emitter: Emitter, instruction: Instruction) -> None:
+    """`mad.lo`, `mad.hi`, `mad.wide`; the floating-point `mad` is a fused `fma`."""
+    if instruction.type in _FLOATING:
+        emit_float(emitter, instruction)
+        return
+    target, first, second, third = instruction.operands
+    a, b = emitter.read(first, instruction.type), emitter.read(second, instruction.type)
+    product = _product(emitter, instruction, a, b)
+    c = emitter.read(third, f"b{WIDTH[product.type]}")
+    total = emitter.op("add", product, c)
+    if "sat" in instruction.modifiers:
+        raise emitter.refuse("mad.hi.sat is not supported")
+    emitter.write(target, total)
+
+
+@handles("mul24 mad24", "lo u32 s32")
+def emit_multiply24(emitter: Emitter, instruction: Instruction) -> None:
+    """`mul24.lo`, `mad24.lo`: the low 32 bits of a product of 24-bit numbers."""
+    operands = sources(emitter, instruction)
+    shift = integer(8, "i32")
+    down = "ashr" if is_signed(instruction) else "lshr"
+    a, b = (emitter.op(down, emitter.op("shl", value, shift), shift) for value in operands[:2])
+    result = emitter.op("mul", a, b)
+    if instruction.opcode == "mad24":
+        result = emitter.op("add", result, operands[2])
+    emitter.write(instruction.operands[0], result)
+
+
+@handles("div rem", f"{INTEGERS} f32 f64 approx full {_ROUNDING}")
+def emit_divide(emitter: Emitter, instruction: Instruction) -> None:
+    """`div`, `rem`: a zero divisor yields all ones (`div`) or the dividend (`rem`), as on hardware."""
+    if instruction.type in _FLOATING:
+        emit_float(emitter, instruction)
+        return
+    a, b = emitter.unify(*sources(emitter, instruction))
+    quotient, remainder = divide(emitter, a, b, is_signed(instruction))
+    result = quotient if instruction.opcode == "div" else remainder
+    emitter.write(instruction.operands[0], result, is_signed(instruction))
+
+
+def divide(emitter: Emitter, a: Value, b: Value, signed: bool) -> tuple[Value, Value]:
+    """Quotient and remainder without ever trapping, whatever the operands of any lane."""
+    zero = emitter.compare("icmp eq", b, integer(0, b.type))
+    if WIDTH[a.type] <= 32:
+        # Exact: the quotient of 32-bit integers is at least 2**-32 away from the next integer,
+        # which is far more than the rounding error of a double.
+        to_float, to_int = ("sitofp", "fptosi") if signed else ("uitofp", "fptoui")
+        safe = emitter.select(zero, integer(1, b.type), b)
+        real_quotient = emitter.op(
+            "fdiv", emitter.cast(to_float, a, "double"), emitter.cast(to_float, safe, "double")
+        )
+        quotient = emitter.cast(
+            "trunc", emitter.cast(to_int, real_quotient, "i64"), a.type
+        )
+    else:
+        unsafe = zero
+        if signed:
+            lowest = emitter.compare("icmp eq", a, integer(1 << (WIDTH[a.type] - 1), a.type))
+            negates = emitter.compare("icmp eq", b, integer(-1, b.type))
+            overflow = emitter.op("and", lowest, negates)
+            unsafe = emitter.op("or", zero, overflow)
+        safe = emitter.select(unsafe, integer(1, b.type), b)
+        quotient = emitter.op("sdiv" if signed else "udiv", a, safe)
+    remainder = emitter.op("sub", a, emitter.op("mul", quotient, b))
+    return emitter.select(zero, integer(-1, a.type), quotient), emitter.select(zero, a, remainder)
+
+
+@handles("and or xor", f"pred {BITS}")
+def emit_logic(emitter: Emitter, instruction: Instruction) -> None:
+    """`and`, `or`, `xor`."""
+    a, b = sources(emitter, instruction)
+    emitter.write(instruction.operands[0], emitter.op(instruction.opcode, a, b))
+
+
+@handles("not cnot", f"pred {BITS}")
+def emit_not(emitter: Emitter, instruction: Instruction) -> None:
+    """`not` complements; `cnot` is 1 for 0 and 0 for anything else."""
+    (value,) = sources(emitter, instruction)
+    if instruction.opcode == "cnot":
+        is_zero = emitter.compare("icmp eq", value, integer(0, value.type))
+        emitter.write(instruction.operands[0], emitter.cast("zext", is_zero, value.type))
+    else:
+        emitter.write(instruction.operands[0], emitter.invert(value))
+
+
+@handles("lop3", "b32")
+def emit_lop3(emitter: Emitter, instruction: Instruction) -> None:
+    """`lop3`: any logical function of three inputs, given as a truth table."""
+    target, *inputs, table = instruction.operands
+    if not isinstance(table, Immediate):
+        raise emitter.refuse("lop3 needs an immediate truth table")
+    values = [emitter.read(operand, "b32") for operand in inputs]
+    result: Value = integer(0, "i32")
+    for row in range(8):
+        if not table.bits >> row & 1:
+            continue
+        terms = [v if row >> (2 - i) & 1 else emitter.invert(v) for i, v in enumerate(values)]
+        term = emitter.op("and", emitter.op("and", terms[0], terms[1]), terms[2])
+        result = emitter.op("or", result, term)
+    emitter.write(target, result)
+
+
+@handles("shl shr", f"{BITS} {INTEGERS}")
+def emit_shift(emitter: Emitter, instruction: Instruction) -> None:
+    """`shl`, `shr`: amounts beyond the width act as the width."""
+    target, source, count = instruction.operands
+    value, amount = emitter.read(source, instruction.type), emitter.read(count, "u32")
+    signed = is_signed(instruction)
+    operation = "shl" if instruction.opcode == "shl" else "ashr" if signed else "lshr"
+    emitter.write(target, shift_clamped(emitter, operation, value, amount), signed)
+
+
+def shift_clamped(emitter: Emitter, operation: str, value: Value, amount: Value) -> Value:
+    """Shift by an i32 amount; at or beyond the width the result is 0, or the sign for `ashr`."""
+    bits = WIDTH[value.type]
+    within = emitter.compare("icmp ult", amount, integer(bits, "i32"))
+    if operation == "ashr":
+        amount = emitter.select(within, amount, integer(bits - 1, "i32"))
+        return emitter.op(operation, value, emitter.resize(amount, value.type))
+    safe = emitter.select(within, amount, integer(0, "i32"))
+    shifted = emitter.op(operation, value, emitter.resize(safe, value.type))
+    return emitter.select(within, shifted, integer(0, value.type))
+
+
+@handles("shf", "l r clamp wrap b32")
+def emit_funnel_shift(emitter: Emitter, instruction: Instruction) -> None:
+    """`shf`: shift the 64-bit pair {b, a} and keep one half."""
+    low, high, count = (emitter.read(operand, "b32") for operand in instruction.operands[1:])
+    if "clamp" in instruction.modifiers:
+        count = emitter.intrinsic("umin", count, integer(32, "i32"))
+    else:
+        count = emitter.op("and", count, integer(31, "i32"))
+    pair = emitter.op(
+        "or",
+        emitter.op("shl", emitter.cast("zext", high, "i64"), integer(32, "i64")),
+        emitter.cast("zext", low, "i64"),
+    )
+    amount = emitter.cast("zext", count, "i64")
+    if "l" in instruction.modifiers:
+        shifted = emitter.op("lshr", emitter.op("shl", pair, amount), integer(32, "i64"))
+    else:
+        shifted = emitter.op("lshr", pair, amount)
+    emitter.write(instruction.operands[0], emitter.cast("trunc", shifted, "i32"))
+
+
+@handles("neg abs", f"{INTEGERS} f16 f16x2 f32 f64 ftz")
+def emit_sign(emitter: Emitter, instruction: Instruction) -> None:
+    """`neg`, `abs`."""
+    if instruction.type in _FLOATING:
+        emit_float(emitter, instruction)
+        return
+    (value,) = sources(emitter, instruction)
+    if instruction.opcode == "neg":
+        result = emitter.op("sub", integer(0, value.type), value)
+    else:
+        result = emitter.intrinsic("abs", value, extra="i1 false")
+    emitter.write(instruction.operands[0], result, is_signed(instruction))
+
+
+@handles("min max", f"{INTEGERS} f16 f16x2 f32 f64 ftz NaN")
+def emit_minimum(emitter: Emitter, instruction: Instruction) -> None:
+    """`min`, `max`."""
+    if instruction.type in _FLOATING:
+        emit_float(emitter, instruction)
+        return
+    a, b = sources(emitter, instruction)
+    sign = "s" if is_signed(instruction) else "u"
+    result = emitter.intrinsic(sign + instruction.opcode, a, b)
+    emitter.write(instruction.operands[0], result, is_signed(instruction))
+
+
+@handles("sad", INTEGERS)
+def emit_absolute_difference(emitter: Emitter, instruction: Instruction) -> None:
+    """`sad`: |a - b| + c."""
+    a, b, c = sources(emitter, instruction)
+    condition = "icmp slt" if is_signed(instruction) else "icmp ult"
+    less = emitter.compare(condition, a, b)
+    distance = emitter.select(less, emitter.op("sub", b, a), emitter.op("sub", a, b))
+    emitter.write(instruction.operands[0], emitter.op("add", distance, c))
+
+
+@handles("popc clz brev", "b32 b64")
+def emit_count(emitter: Emitter, instruction: Instruction) -> None:
+    """`popc`, `clz` (both yield a u32) and `brev`."""
+    (value,) = sources(emitter, instruction)
+    if instruction.opcode == "brev":
+        result = emitter.intrinsic("bitreverse", value)
+    elif instruction.opcode == "popc":
+        result = emitter.resize(emitter.intrinsic("ctpop", value), "i32")
+    else:
+        result = emitter.resize(emitter.intrinsic("ctlz", value, extra="i1 false"), "i32")
+    emitter.write(instruction.operands[0], result)
+
+
+@handles("bfind", "shiftamt u32 s32 u64 s64")
+def emit_find(emitter: Emitter, instruction: Instruction) -> None:
+    """`bfind`: position of the leading non-sign bit, all ones if there is none."""
+    (value,) = sources(emitter, instruction)
+    bits = WIDTH[value.type]
+    if is_signed(instruction):
+        sign = emitter.op("ashr", value, integer(bits - 1, value.type))
+        value = emitter.op("xor", value, sign)
+    leading = emitter.intrinsic("ctlz", value, extra="i1 false")
+    found = leading
+    if "shiftamt" not in instruction.modifiers:
+        found = emitter.op("sub", integer(bits - 1, value.type), leading)
+    none = emitter.compare("icmp eq", value, integer(0, value.type))
+    result = emitter.select(none, integer(-1, value.type), found)
+    emitter.write(instruction.operands[0], emitter.resize(result, "i32"))
+
+
+@handles("bfe", "u32 s32 u64 s64")
+def emit_extract(emitter: Emitter, instruction: Instruction) -> None:
+    """`bfe`: extract a bit field and extend it; position and length are taken modulo 256."""
+    target, source, start, count = instruction.operands
+    value = emitter.read(source, instruction.type)
+    mask = integer(255, "i32")
+    position = emitter.op("and", emitter.read(start, "u32"), mask)
+    length = emitter.op("and", emitter.read(count, "u32"), mask)
+    bits = WIDTH[value.type]
+    signed = is_signed(instruction)
+    # Move the field to the top of the word, then back down; a field that reaches past the top is
+    # extended from the top bit, so the upward shift is never negative.
+    end = emitter.intrinsic("umin", emitter.op("add", position, length), integer(bits, "i32"))
+    up = emitter.op("sub", integer(bits, "i32"), end)
+    taken = emitter.op("sub", end, emitter.intrinsic("umin", position, integer(bits, "i32")))
+    down = emitter.op("sub", integer(bits, "i32"), taken)
+    operation = "ashr" if signed else "lshr"
+    lifted = shift_clamped(emitter, "shl", value, up)
+    field = shift_clamped(emitter, operation, lifted, down)
+    if signed:
+        # A field wholly above the word is all sign bits.
+        sign = emitter.op("ashr", value, integer(bits - 1, value.type))
+        above = emitter.compare("icmp uge", position, integer(bits, "i32"))
+        field = emitter.select(above, sign, field)
+    empty = emitter.compare("icmp eq", length, integer(0, "i32"))
+    emitter.write(target, emitter.select(empty, integer(0, value.type), field))
+
+
+@handles("bfi", "b32 b64")
+def emit_insert(emitter: Emitter, instruction: Instruction) -> None:
+    """`bfi`: insert the low bits of `a` into `b`; position and length are taken modulo 256."""
+    target, field_operand, base_operand, start, count = instruction.operands
+    field = emitter.read(field_operand, instruction.type)
+    base = emitter.read(base_operand, instruction.type)
+    limit = integer(255, "i32")
+    position = emitter.op("and", emitter.read(start, "u32"), limit)
+    length = emitter.op("and", emitter.read(count, "u32"), limit)
+    ones = integer(-1, field.type)
+    low = emitter.invert(shift_clamped(emitter, "shl", emitter.op("or", ones, field), length))
+    mask = shift_clamped(emitter, "shl", low, position)
+    moved = shift_clamped(emitter, "shl", field, position)
+    kept = emitter.op("and", base, emitter.invert(mask))
+    emitter.write(target, emitter.op("or", kept, emitter.op("and", moved, mask)))
+
+
+@handles("prmt", "b32")
+def emit_permute(emitter: Emitter, instruction: Instruction) -> None:
+    """`prmt`: pick four bytes of the pair {b, a}; bit 3 of a selector replicates the sign."""
+    a, b, selector = sources(emitter, instruction)
+    pair = emitter.op(
+        "or",
+        emitter.cast("zext", a, "i64"),
+        emitter.op("shl", emitter.cast("zext", b, "i64"), integer(32, "i64")),
+    )
+    result: Value = integer(0, "i32")
+    for index in range(4):
+        nibble = emitter.op("lshr", selector, integer(4 * index, "i32"))
+        shift = emitter.op("shl", emitter.op("and", nibble, integer(7, "i32")), integer(3, "i32"))
+        byte = emitter.op("lshr", pair, emitter.cast("zext", shift, "i64"))
+        byte = emitter.op("and", emitter.cast("trunc", byte, "i32"), integer(255, "i32"))
+        negative = emitter.compare("icmp ugt", byte, integer(127, "i32"))
+        sign = emitter.select(negative, integer(255, "i32"), integer(0, "i32"))
+        replicate = emitter.op("and", nibble, integer(8, "i32"))
+        wants_sign = emitter.compare("icmp ne", replicate, integer(0, "i32"))
+        byte = emitter.select(wants_sign, sign, byte)
+        result = emitter.op("or", result, emitter.op("shl", byte, integer(8 * index, "i32")))
+    emitter.write(instruction.operands[0], result)
+
+
+@handles("dp4a dp2a", "u32 s32 lo hi")
+def emit_dot_product(emitter: Emitter, instruction: Instruction) -> None:
+    """`dp4a`: four byte products and a sum; `dp2a`: two 16-bit by 8-bit products."""
+    target, first, second, third = instruction.operands
+    types = [name for name in instruction.modifiers if name in ("u32", "s32")]
+    a, b = emitter.read(first, "b32"), emitter.read(second, "b32")
+    total = emitter.read(third, "b32")
+    if instruction.opcode == "dp4a":
+        pairs = [(8 * i, 8, 8 * i) for i in range(4)]
+    else:
+        start = 16 if "hi" in instruction.modifiers else 0
+        pairs = [(0, 16, start), (16, 16, start + 8)]
+    for a_start, a_bits, b_start in pairs:
+        x = _field(emitter, a, a_start, a_bits, types[0] == "s32")
+        y = _field(emitter, b, b_start, 8, types[-1] == "s32")
+        total = emitter.op("add", total, emitter.op("mul", x, y))
+    emitter.write(target, total)
+
+
+def _field(emitter: Emitter, value: Value, start: int, bits: int, signed: bool) -> Value:
+    lifted = emitter.op("shl", value, integer(32 - start - bits, "i32"))
+    return emitter.op("ashr" if signed else "lshr", lifted, integer(32 - bits, "i32"))
+
+
+@handles("mov", f"pred {BITS} {INTEGERS} f32 f64")
+def emit_move(emitter: Emitter, instruction: Instruction) -> None:
+    """`mov`: a register, constant, address, or packing and unpacking of a brace list."""
+    target, source = instruction.operands
+    if isinstance(source, Vector):
+        emitter.write(target, _pack(emitter, source, instruction.type))
+    elif isinstance(target, Vector):
+        value = emitter.read(source, instruction.type)
+        value = emitter.resize(value, f"i{WIDTH[value.type]}")
+        part = WIDTH[value.type] // len(target.items)
+        for index, item in enumerate(target.items):
+            shift = Value(str(part * index), value.type)
+            emitter.write(item, emitter.resize(emitter.op("lshr", value, shift), f"i{part}"))
+    else:
+        emitter.write(target, emitter.read(source, instruction.type))
+
+
+def _pack(emitter: Emitter, source: Vector, ptx_type: str) -> Value:
+    whole = f"i{WIDTH[STORAGE[ptx_type]]}"
+    part = WIDTH[whole] // len(source.items)
+    result: Value = integer(0, whole)
+    for index, item in enumerate(source.items):
+        piece = emitter.resize(emitter.read(item, f"b{part}"), whole)
+        result = emitter.op("or", result, emitter.op("shl", piece, Value(str(part * index), whole)))
+    return result

@@ -1,0 +1,271 @@
+"""Control flow of a warp: branches, waiting lanes, barriers and their resumption.
+
+A masked block has a word of lanes that wait for it; the scheduler visits blocks in order and runs
+those with waiting lanes. Blocks outside divergent regions jump directly. A barrier saves the live
+registers and the waiting lanes in the warp's context and returns a resume number to the driver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..cfg import Block, is_barrier
+from ..ir import BITS, WARP_SIZE, Immediate, Instruction
+from .access import end_kernel, trap
+from .emitter import Emitter, Value, integer
+from .registry import emit, handles
+from .state import FAULT_STOPPED, LAUNCH
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """A barrier: where the warp goes on, and what it has saved."""
+
+    number: int
+    block: int
+    target: int
+    masked: bool
+    registers: tuple[str, ...]
+    waiting: tuple[int, ...]
+
+
+class ControlFlow:
+    """Emits the blocks of a kernel one after the other."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.emitter = emitter
+        self.analysis = emitter.analysis
+        self.blocks = emitter.analysis.blocks
+        self.suspensions: list[Suspension] = []
+        self.context: dict[str, int] = {}
+        self.context_size = 0
+
+    def emit_blocks(self) -> None:
+        """Emit every block, then the end of the kernel."""
+        for index, block in enumerate(self.blocks):
+            self._enter(index)
+            ending = block.last.opcode in ("bra", "ret", "exit") or is_barrier(block.last)
+            for instruction in block.instructions[: -1 if ending else None]:
+                emit(self.emitter, instruction)
+            self.emitter.instruction = block.last
+            self._leave(index, block)
+        self.emitter.label(f"visit{len(self.blocks)}")
+        self.emitter.line("br label %done")
+
+    def is_masked(self, block: int) -> bool:
+        """Whether only some lanes may be in a block."""
+        return block in self.analysis.masked
+
+    def _enter(self, index: int) -> None:
+        emitter = self.emitter
+        emitter.block = index
+        emitter.label(f"visit{index}")
+        if self.is_masked(index):
+            bits = emitter.define(f"load i32, ptr %wait{index}", "i32")
+            empty = emitter.compare("icmp eq", bits, integer(0, "i32"))
+            emitter.line(f"br i1 {empty.ref}, label %visit{index + 1}, label %run{index}")
+            emitter.label(f"run{index}")
+            emitter.mask_bits = emitter.define(f"load i32, ptr %wait{index}", "i32")
+            emitter.line(f"store i32 0, ptr %wait{index}")
+            emitter.mask = emitter.define(
+                f"bitcast {emitter.mask_bits} to <{WARP_SIZE} x i1>", "i1", True
+            )
+        else:
+            pending = emitter.define(f"load i1, ptr %wait{index}", "i1")
+            emitter.line(f"br i1 {pending.ref}, label %run{index}, label %visit{index + 1}")
+            emitter.label(f"run{index}")
+            emitter.line(f"store i1 false, ptr %wait{index}")
+            emitter.mask_bits = Value("%mask.start.bits", "i32")
+            emitter.mask = Value("%mask.start", "i1", True)
+
+    def _leave(self, index: int, block: Block) -> None:
+        last = block.last
+        if is_barrier(last):
+            self._suspend(index, block, last)
+            return
+        target: int | None = None
+        other: int | None = None
+        if last.opcode in ("ret", "exit"):
+            other = block.successors[0] if block.successors else None
+        else:
+            target = block.successors[0]
+            other = block.successors[1] if len(block.successors) > 1 else None
+        conditional = last.predicate is not None and len(block.successors) == (
+            1 if last.opcode in ("ret", "exit") else 2
+        )
+        if last.opcode not in ("bra", "ret", "exit"):
+            conditional = False
+        if any(s is not None and s <= index for s in (target, other)):
+            self._poll_stop()
+        if not conditional:
+            self._go(index, target)
+        elif index in self.analysis.divergent:
+            self._diverge(index, last, target, other)
+        else:
+            self._branch(index, last, target, other)
+
+    def _poll_stop(self) -> None:
+        """Leave when the watchdog has asked all kernels to stop; done on every backward branch."""
+        emitter = self.emitter
+        pointer = emitter.define(f"getelementptr i8, ptr %launch, i64 {LAUNCH['stop']}", "ptr")
+        stop = emitter.define(f"load volatile i32, ptr {pointer.ref}", "i32")
+        end_kernel(emitter, stop, integer(0, "i64"), FAULT_STOPPED)
+
+    def _go(self, index: int, target: int | None) -> None:
+        """Continue at `target` (None ends the lanes) with all lanes of the block."""
+        if target is None:
+            following = f"visit{index + 1}" if self.is_masked(index) else "done"
+            self.emitter.line(f"br label %{following}")
+        elif not self.is_masked(index) and not self.is_masked(target):
+            self.emitter.line(f"br label %run{target}")
+        else:
+            self._wait(target, self.emitter.mask_bits)
+            self._visit(index, target)
+
+    def _visit(self, index: int, target: int) -> None:
+        self.emitter.line(f"br label %visit{target if target <= index else index + 1}")
+
+    def _wait(self, target: int, bits: Value) -> None:
+        """Add lanes to those that wait for a block."""
+        emitter = self.emitter
+        if self.is_masked(target):
+            old = emitter.define(f"load i32, ptr %wait{target}", "i32")
+            emitter.line(f"store {emitter.op('or', old, bits)}, ptr %wait{target}")
+        else:
+            some = emitter.compare("icmp ne", bits, integer(0, "i32"))
+            old = emitter.define(f"load i1, ptr %wait{target}", "i1")
+            emitter.line(f"store {emitter.op('or', old, some)}, ptr %wait{target}")
+
+    def _branch(
+        self, index: int, last: Instruction, target: int | None, other: int | None
+    ) -> None:
+        """A branch that all lanes take the same way."""
+        emitter = self.emitter
+        assert last.predicate is not None
+        condition = emitter.read(last.predicate, "pred")
+        taken, fallen = emitter.name("taken"), emitter.name("fallen")
+        emitter.line(f"br {condition}, label %{taken}, label %{fallen}")
+        emitter.label(taken)
+        self._go(index, target)
+        emitter.label(fallen)
+        self._go(index, other)
+
+    def _diverge(
+        self, index: int, last: Instruction, target: int | None, other: int | None
+    ) -> None:
+        """A branch that may split the warp."""
+        emitter = self.emitter
+        assert last.predicate is not None
+        condition = emitter.lane_bits(emitter.read(last.predicate, "pred"))
+        taken = emitter.op("and", condition, emitter.mask_bits)
+        fallen = emitter.op("xor", taken, emitter.mask_bits)
+        backward: list[tuple[int, Value]] = []
+        for destination, bits in ((target, taken), (other, fallen)):
+            if destination is None:
+                continue
+            self._wait(destination, bits)
+            if destination <= index:
+                backward.append((destination, bits))
+        for destination, bits in sorted(backward, key=lambda entry: entry[0]):
+            some = emitter.compare("icmp ne", bits, integer(0, "i32"))
+            onward = emitter.name("onward")
+            emitter.line(f"br {some}, label %visit{destination}, label %{onward}")
+            emitter.label(onward)
+        emitter.line(f"br label %visit{index + 1}")
+
+    # -- barriers ---------------------------------------------------------------------------------
+
+    def _suspend(self, index: int, block: Block, barrier: Instruction) -> None:
+        emitter = self.emitter
+        self._check_barrier(barrier)
+        if barrier.predicate is not None:
+            raise emitter.refuse("predicated barriers are not supported")
+        target = block.successors[0]
+        reduces = "red" in barrier.modifiers
+        if reduces:
+            self._contribute(barrier)
+        masked = self.is_masked(index) or self.is_masked(target)
+        live = set(self.analysis.live[target])
+        waiting: list[int] = []
+        self._wait(target, emitter.mask_bits)
+        if self.is_masked(index):
+            waiting = list(range(len(self.blocks)))
+            for other in range(len(self.blocks)):
+                live |= self.analysis.live[other]
+        else:
+            waiting = [target]
+        number = len(self.suspensions) + 1
+        suspension = Suspension(
+            number, index, target, masked, tuple(sorted(live)), tuple(waiting)
+        )
+        self.suspensions.append(suspension)
+        for register in suspension.registers:
+            slot, like = emitter.slot(register)
+            value = emitter.define(f"load {like.llvm_type}, ptr {slot}", like.type, like.vector)
+            emitter.line(f"store {value}, ptr {self._saved(register, like).ref}, align 4")
+        for other in suspension.waiting:
+            like = self._wait_type(other)
+            value = emitter.define(f"load {like.type}, ptr %wait{other}", like.type)
+            emitter.line(f"store {value}, ptr {self._saved(f'wait {other}', like).ref}")
+        emitter.line(f"ret i32 {number}")
+
+    def _check_barrier(self, barrier: Instruction) -> None:
+        emitter = self.emitter
+        allowed = {"sync", "red", "popc", "and", "or", "u32", "pred", "aligned", "cta"}
+        unknown = set(barrier.modifiers) - allowed
+        if unknown or not {"sync", "red"} & set(barrier.modifiers):
+            raise emitter.refuse(f"modifiers {'.'.join(barrier.modifiers)} are not supported")
+        operands = barrier.operands
+        if "red" in barrier.modifiers:
+            operands = (operands[1], *operands[2:-1])
+        if operands and operands[0] != Immediate(0):
+            raise emitter.refuse("only barrier 0 is supported")
+        if len(operands) > 1:
+            raise emitter.refuse("barriers of part of a block are not supported")
+
+    def _contribute(self, barrier: Instruction) -> None:
+        """Add this warp's lanes to the reduction of `bar.red`; the result is read on resumption."""
+        raise self.emitter.refuse("bar.red is not supported")
+
+    def _wait_type(self, block: int) -> Value:
+        return Value("", "i32" if self.is_masked(block) else "i1")
+
+    def _saved(self, name: str, like: Value) -> Value:
+        if name not in self.context:
+            size = max(4, BITS[like.type] // 8 * (WARP_SIZE if like.vector else 1))
+            self.context[name] = self.context_size
+            self.context_size += -(-size // 8) * 8
+        return self.emitter.define(f"getelementptr i8, ptr %context, i64 {self.context[name]}", "ptr")
+
+    def emit_resumptions(self) -> None:
+        """Emit the blocks that restore a suspended warp."""
+        emitter = self.emitter
+        for suspension in self.suspensions:
+            emitter.label(f"resume{suspension.number}")
+            for register in suspension.registers:
+                slot, like = emitter.slot(register)
+                pointer = self._saved(register, like)
+                value = emitter.define(
+                    f"load {like.llvm_type}, ptr {pointer.ref}, align 4", like.type, like.vector
+                )
+                emitter.line(f"store {value}, ptr {slot}")
+            for other in suspension.waiting:
+                like = self._wait_type(other)
+                pointer = self._saved(f"wait {other}", like)
+                value = emitter.define(f"load {like.type}, ptr {pointer.ref}", like.type)
+                emitter.line(f"store {value}, ptr %wait{other}")
+            if self.is_masked(suspension.block):
+                self._visit(suspension.block, suspension.target)
+            else:
+                emitter.line(f"br label %visit{suspension.target}")
+
+
+@handles("trap brkpt", "")
+def emit_trap(emitter: Emitter, instruction: Instruction) -> None:
+    """`trap`: end the kernel with an error."""
+    trap(emitter)
+
+
+@handles("nanosleep pmevent", "u32")
+def emit_nothing(emitter: Emitter, instruction: Instruction) -> None:
+    """Hints about time and profiling, to which doing nothing is a full answer."""

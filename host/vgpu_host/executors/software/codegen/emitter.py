@@ -1,0 +1,329 @@
+"""Writes LLVM IR text for one kernel: values, casts, register reads and writes.
+
+A `Value` is either a scalar that all lanes share or a vector of 32 lanes; operations on mixed
+operands widen the scalar. Instruction families build on this class and know nothing of masks beyond
+`active`, the lanes that take part in the current instruction.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import Unsupported
+from ..ir import (
+    BITS,
+    STORAGE,
+    WARP_SIZE,
+    Body,
+    Immediate,
+    Instruction,
+    Operand,
+    Register,
+    Special,
+    Symbol,
+)
+from ..uniformity import Analysis
+
+LANES = range(WARP_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An LLVM value: its text, its element type and whether it is a 32-lane vector."""
+
+    ref: str
+    type: str
+    vector: bool = False
+
+    @property
+    def llvm_type(self) -> str:
+        """The LLVM type of the whole value."""
+        return f"<{WARP_SIZE} x {self.type}>" if self.vector else self.type
+
+    def __str__(self) -> str:
+        return f"{self.llvm_type} {self.ref}"
+
+
+def integer(number: int, type_: str) -> Value:
+    """A scalar integer constant, wrapped to the width of its type."""
+    bits = BITS[type_]
+    if bits == 1:
+        return Value("true" if number & 1 else "false", type_)
+    number &= (1 << bits) - 1
+    return Value(str(number - (1 << bits) if number >> (bits - 1) else number), type_)
+
+
+def real(number: float, type_: str = "float") -> Value:
+    """A scalar floating-point constant."""
+    if type_ == "float":
+        number = struct.unpack("<f", struct.pack("<f", number))[0]
+    return Value(f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}", type_)
+
+
+def lanes(numbers: list[int], type_: str) -> Value:
+    """A constant vector with one integer per lane."""
+    items = ", ".join(str(integer(number, type_)) for number in numbers)
+    return Value(f"<{items}>", type_, True)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a kernel's variables live: byte offsets in shared, local and parameter space."""
+
+    shared: dict[str, int]
+    shared_size: int
+    local: dict[str, int]
+    local_size: int
+    parameters: dict[str, int]
+    parameter_size: int
+    addresses: dict[str, int]
+
+
+class Emitter:
+    """Text of one LLVM function under construction."""
+
+    def __init__(
+        self,
+        body: Body,
+        analysis: Analysis,
+        layout: Layout,
+        read_special: Callable[[Emitter, str], Value],
+    ) -> None:
+        self.read_special = read_special
+        self.body = body
+        self.analysis = analysis
+        self.layout = layout
+        self.lines: list[str] = []
+        self.cold: list[str] = []
+        self.allocas: dict[str, str] = {}
+        self.declarations: set[str] = set()
+        self.counter = 0
+        self.block = 0
+        self.mask = Value("%mask.start", "i1", True)
+        self.mask_bits = Value("%mask.start.bits", "i32")
+        self.guard: Value | None = None
+        self.instruction = Instruction("", (), ())
+
+    # -- text -------------------------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        """Append one line."""
+        self.lines.append(text)
+
+    def name(self, stem: str = "t") -> str:
+        """A fresh local name without the `%`."""
+        self.counter += 1
+        return f"{stem}{self.counter}"
+
+    def define(self, expression: str, type_: str, vector: bool = False) -> Value:
+        """Append `%x = expression` and return it as a value."""
+        name = self.name()
+        self.lines.append(f"%{name} = {expression}")
+        return Value(f"%{name}", type_, vector)
+
+    def label(self, name: str) -> None:
+        """Start a new LLVM basic block."""
+        self.lines.append(f"{name}:")
+
+    def stack(self, name: str, llvm_type: str) -> str:
+        """A stack slot of the function, created on first use."""
+        slot = f'%"{name}"'
+        self.allocas.setdefault(slot, llvm_type)
+        return slot
+
+    def refuse(self, reason: str) -> Unsupported:
+        """An error that names the current instruction."""
+        return Unsupported(reason, self.instruction.position, self.instruction.text)
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def widen(self, value: Value) -> Value:
+        """The value as a vector."""
+        if value.vector:
+            return value
+        if value.ref[0] != "%":
+            return Value(f"splat ({value})", value.type, True)
+        one = self.define(
+            f"insertelement <{WARP_SIZE} x {value.type}> poison, {value}, i32 0", value.type, True
+        )
+        return self.define(
+            f"shufflevector {one}, {one.llvm_type} poison, <{WARP_SIZE} x i32> zeroinitializer",
+            value.type,
+            True,
+        )
+
+    def unify(self, *values: Value) -> tuple[Value, ...]:
+        """Widen all values if any of them is a vector."""
+        if any(value.vector for value in values):
+            return tuple(self.widen(value) for value in values)
+        return values
+
+    def op(self, operation: str, *values: Value, type_: str = "") -> Value:
+        """An LLVM instruction whose operands have one type, e.g. `op("add", a, b)`."""
+        values = self.unify(*values)
+        operands = ", ".join([str(values[0]), *(value.ref for value in values[1:])])
+        return self.define(f"{operation} {operands}", type_ or values[0].type, values[0].vector)
+
+    def compare(self, condition: str, a: Value, b: Value) -> Value:
+        """An `icmp` or `fcmp`, e.g. `compare("icmp ult", a, b)`."""
+        return self.op(condition, a, b, type_="i1")
+
+    def select(self, condition: Value, a: Value, b: Value) -> Value:
+        """`a` where the condition holds, else `b`."""
+        if condition.vector or a.vector or b.vector:
+            a, b = self.widen(a), self.widen(b)
+            if condition.vector or condition.ref[0] != "%":
+                condition = self.widen(condition)
+        return self.define(f"select {condition}, {a}, {b}", a.type, a.vector)
+
+    def invert(self, value: Value) -> Value:
+        """Bitwise complement."""
+        return self.op("xor", value, integer(-1, value.type))
+
+    def cast(self, operation: str, value: Value, type_: str) -> Value:
+        """An LLVM conversion such as `zext`, `trunc`, `sitofp`."""
+        if value.type == type_:
+            return value
+        to = Value("", type_, value.vector).llvm_type
+        return self.define(f"{operation} {value} to {to}", type_, value.vector)
+
+    def bits(self, value: Value, type_: str) -> Value:
+        """Reinterpret as another type of the same width."""
+        return self.cast("bitcast", value, type_)
+
+    def resize(self, value: Value, type_: str, signed: bool = False) -> Value:
+        """Truncate or extend an integer; floating-point types are reinterpreted."""
+        have, want = BITS[value.type], BITS[type_]
+        if have == want:
+            return self.bits(value, type_)
+        if value.type in ("float", "double"):
+            value = self.bits(value, f"i{have}")
+        if have > want:
+            return self.bits(self.cast("trunc", value, f"i{want}"), type_)
+        return self.bits(self.cast("sext" if signed else "zext", value, f"i{want}"), type_)
+
+    def intrinsic(self, name: str, *values: Value, extra: str = "", type_: str = "") -> Value:
+        """Call `llvm.<name>` overloaded on its operand type; `extra` is a trailing scalar operand."""
+        values = self.unify(*values)
+        first = values[0]
+        suffix = mangle(first)
+        result = Value("", type_ or first.type, first.vector)
+        if type_:
+            suffix = f"{mangle(result)}.{suffix}"
+        types = [value.llvm_type for value in values] + ([extra.split()[0]] if extra else [])
+        self.declarations.add(
+            f"declare {result.llvm_type} @llvm.{name}.{suffix}({', '.join(types)})"
+        )
+        arguments = ", ".join([str(value) for value in values] + ([extra] if extra else []))
+        return self.define(
+            f"call {result.llvm_type} @llvm.{name}.{suffix}({arguments})",
+            result.type,
+            result.vector,
+        )
+
+    def lane_bits(self, mask: Value) -> Value:
+        """A vector of i1 as an i32 with one bit per lane."""
+        return self.define(f"bitcast {self.widen(mask)} to i32", "i32")
+
+    # -- registers --------------------------------------------------------------------------------
+
+    def is_vector(self, register: str) -> bool:
+        """Whether a register holds one value per lane."""
+        return register in self.analysis.vectors
+
+    def slot(self, register: str) -> tuple[str, Value]:
+        """Stack slot of a register, and a value of its type."""
+        storage = self.body.registers[register]
+        like = Value("", storage, self.is_vector(register))
+        return self.stack(f"r.{register}", like.llvm_type), like
+
+    def load_register(self, register: str) -> Value:
+        """The register as it is stored."""
+        slot, like = self.slot(register)
+        return self.define(f"load {like.llvm_type}, ptr {slot}", like.type, like.vector)
+
+    def read(self, operand: Operand, ptx_type: str) -> Value:
+        """An operand as a value of the LLVM type that stores `ptx_type`."""
+        type_ = STORAGE[ptx_type]
+        match operand:
+            case Register("_"):
+                return integer(0, type_) if type_ not in ("float", "double") else real(0.0, type_)
+            case Register(name, negated):
+                value = self.resize(self.load_register(name), type_)
+                return self.invert(value) if negated else value
+            case Immediate():
+                return self.immediate(operand, type_)
+            case Symbol(name, offset):
+                return self.resize(self.symbol(name, offset), type_)
+            case Special(name):
+                return self.resize(self.special(name), type_)
+        raise self.refuse("unsupported operand")
+
+    def immediate(self, literal: Immediate, type_: str) -> Value:
+        """A literal as a value of an LLVM type."""
+        if type_ == "double":
+            if literal.kind == "f64":
+                return self.bits(integer(literal.bits, "i64"), "double")
+            if literal.kind == "f32":
+                return real(struct.unpack("<f", struct.pack("<I", literal.bits))[0], "double")
+            return real(float(literal.bits), "double")
+        if type_ == "float":
+            if literal.kind == "f64":
+                number = struct.unpack("<d", struct.pack("<Q", literal.bits))[0]
+                return real(number)
+            if literal.kind == "int":
+                return real(float(literal.bits))
+            return self.bits(integer(literal.bits, "i32"), "float")
+        return integer(literal.bits, type_)
+
+    def symbol(self, name: str, offset: int) -> Value:
+        """The address of a variable in its own state space, as an i64."""
+        layout = self.layout
+        for table in (layout.shared, layout.local, layout.parameters, layout.addresses):
+            if name in table:
+                return integer(table[name] + offset, "i64")
+        raise self.refuse(f"unknown symbol {name}")
+
+    def special(self, name: str) -> Value:
+        """A special register, as an i32 (or i64)."""
+        return self.read_special(self, name)
+
+    def write(self, operand: Operand, value: Value, signed: bool = False) -> None:
+        """Write a result; lanes that are off keep the old value when anything still needs it."""
+        if not isinstance(operand, Register):
+            raise self.refuse("unsupported destination")
+        if operand.name == "_":
+            return
+        slot, like = self.slot(operand.name)
+        value = self.resize(value, like.type, signed)
+        if like.vector:
+            value = self.widen(value)
+        elif value.vector:
+            raise AssertionError(f"uniform register {operand.name} gets a vector")
+        keep: Value | None = None
+        if like.vector and self.analysis.needs_blend(operand.name, self.block):
+            keep = self.active()
+        elif self.guard is not None:
+            keep = self.guard if not like.vector else self.widen(self.guard)
+        if keep is not None:
+            old = self.load_register(operand.name)
+            value = self.select(keep, value, old)
+        self.line(f"store {value}, ptr {slot}")
+
+    def active(self) -> Value:
+        """The lanes that execute the current instruction, as a vector of i1."""
+        if self.guard is None:
+            return self.mask
+        return self.op("and", self.mask, self.widen(self.guard))
+
+    def active_bits(self) -> Value:
+        """The lanes that execute the current instruction, one bit each."""
+        return self.mask_bits if self.guard is None else self.lane_bits(self.active())
+
+
+def mangle(value: Value) -> str:
+    """The suffix by which LLVM names an overloaded intrinsic."""
+    scalar = {"float": "f32", "double": "f64", "half": "f16"}.get(value.type, value.type)
+    return f"v{WARP_SIZE}{scalar}" if value.vector else scalar

@@ -1,0 +1,99 @@
+"""One kernel from analysed blocks to the LLVM IR text of its module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ir import WARP_SIZE, Body, Instruction
+from ..uniformity import Analysis
+from . import arithmetic, atomics, compare, control, convert, floating, memory, warp
+from .control import ControlFlow
+from .driver import DECLARATIONS, driver
+from .emitter import Emitter, Layout, Value, lanes
+from .special import read_special
+from .state import LAUNCH, WORKER
+
+#: Every module that registers instructions; importing them fills the table.
+FAMILIES = (arithmetic, atomics, compare, control, convert, floating, memory, warp)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelText:
+    """LLVM IR of a kernel, and the bytes of context that each of its warps needs at barriers."""
+
+    llvm: str
+    context_size: int
+
+
+def generate(body: Body, analysis: Analysis, layout: Layout) -> KernelText:
+    """Generate the LLVM module of one kernel; its entry point is `vgpu_run(launch, worker)`."""
+    emitter = Emitter(body, analysis, layout, read_special)
+    flow = ControlFlow(emitter)
+    flow.emit_blocks()
+    blocks, emitter.lines = emitter.lines, []
+    flow.emit_resumptions()
+    resumptions, emitter.lines = emitter.lines, []
+    _prologue(emitter, flow)
+    prologue = emitter.lines
+    context_size = -(-flow.context_size // 64) * 64
+    parts = [
+        "define internal i32 @warp(ptr %launch, ptr %worker, ptr %context, i32 %resume, i32 %warp)"
+        ' nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" {',
+        "entry:",
+        *(f"{slot} = alloca {type_}, align 64" for slot, type_ in emitter.allocas.items()),
+        *prologue,
+        *resumptions,
+        *blocks,
+        *emitter.cold,
+        "abort:",
+        "ret i32 -2",
+        "done:",
+        "ret i32 0",
+        "}",
+        *sorted(emitter.declarations | DECLARATIONS),
+        driver(context_size, _flushes(body)),
+        '!0 = !{!"branch_weights", i32 1, i32 100000}',
+    ]
+    return KernelText("\n".join(parts) + "\n", context_size)
+
+
+def _flushes(body: Body) -> bool:
+    return any(isinstance(i, Instruction) and "ftz" in i.modifiers for i in body.items)
+
+
+def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
+    for name, base, offset, type_ in (
+        ("params", "launch", LAUNCH["params"], "ptr"),
+        ("arena.base", "launch", LAUNCH["arena_base"], "i64"),
+        ("arena.size", "launch", LAUNCH["arena_size"], "i64"),
+        ("threads", "launch", LAUNCH["threads"], "i32"),
+        ("shared.size", "launch", LAUNCH["shared_size"], "i32"),
+        ("shared.base", "worker", WORKER["shared"], "i64"),
+        ("local.start", "worker", WORKER["local"], "i64"),
+        ("sink", "worker", WORKER["sink"], "i64"),
+    ):
+        emitter.line(f"%p.{name} = getelementptr i8, ptr %{base}, i64 {offset}")
+        emitter.line(f"%{name} = load {type_}, ptr %p.{name}")
+    emitter.line("%params.base = ptrtoint ptr %params to i64")
+    emitter.line("%shared.size64 = zext i32 %shared.size to i64")
+    first = emitter.define(f"shl i32 %warp, {WARP_SIZE.bit_length() - 1}", "i32")
+    linear = emitter.op("add", first, lanes(list(range(WARP_SIZE)), "i32"))
+    threads = emitter.widen(Value("%threads", "i32"))
+    emitter.line(f"%mask.start = icmp ult {linear}, {threads.ref}")
+    emitter.line(f"%mask.start.bits = bitcast <{WARP_SIZE} x i1> %mask.start to i32")
+    wide = emitter.cast("zext", linear, "i64")
+    offset = emitter.op("mul", wide, Value(str(emitter.layout.local_size), "i64"))
+    start = emitter.widen(Value("%local.start", "i64"))
+    emitter.line(f"%local.base = add {start}, {offset.ref}")
+    for index in range(len(flow.blocks)):
+        kind = "i32" if flow.is_masked(index) else "i1"
+        emitter.line(f"%wait{index} = alloca {kind}")
+        emitter.line(f"store {kind} 0, ptr %wait{index}")
+    cases = " ".join(f"i32 {s.number}, label %resume{s.number}" for s in flow.suspensions)
+    emitter.line(f"switch i32 %resume, label %start [ {cases} ]")
+    emitter.label("start")
+    if flow.is_masked(0):
+        emitter.line("store i32 %mask.start.bits, ptr %wait0")
+        emitter.line("br label %visit0")
+    else:
+        emitter.line("br label %run0")

@@ -1,0 +1,141 @@
+"""Loads, stores, address conversion and memory fences."""
+
+from __future__ import annotations
+
+from ..ir import (
+    STORAGE,
+    Address,
+    Instruction,
+    Operand,
+    Symbol,
+    Vector,
+    size_of,
+)
+from ..uniformity import reads_local
+from .access import load, locate, store
+from .emitter import Emitter, Value
+from .registry import handles
+
+SPACES = ("global", "shared", "local", "param", "const")
+_CACHE = (
+    "ca cg cs lu cv wb wt nc weak volatile relaxed acquire release cta gpu sys cluster "
+    "L1::evict_normal L1::evict_unchanged L1::evict_first L1::evict_last L1::no_allocate "
+    "L2::64B L2::128B L2::256B L2::evict_first L2::evict_last L2::evict_normal"
+)
+_TYPES = "b8 u8 s8 b16 u16 s16 b32 u32 s32 b64 u64 s64 f32 f64"
+_ORDERED = frozenset(("volatile", "relaxed", "acquire", "release"))
+
+
+def space_of(emitter: Emitter, instruction: Instruction) -> str:
+    """The state space an access names: generic and const accesses count as global."""
+    if "param" in instruction.modifiers and reads_local(emitter.body, instruction):
+        return "local"
+    for space in SPACES:
+        if f"{space}::cta" in instruction.modifiers or space in instruction.modifiers:
+            return "global" if space == "const" else space
+    return "global"
+
+
+def _items(operand: Operand) -> tuple[Operand, ...]:
+    return operand.items if isinstance(operand, Vector) else (operand,)
+
+
+def address_of(emitter: Emitter, operand: Operand) -> Address:
+    """The memory operand; refuses anything else."""
+    if not isinstance(operand, Address):
+        raise emitter.refuse("expected a memory operand")
+    return operand
+
+
+@handles("ld ldu", f"global shared local param const shared::cta v2 v4 {_CACHE} {_TYPES}")
+def emit_load(emitter: Emitter, instruction: Instruction) -> None:
+    """`ld`: one element or a vector of two or four."""
+    target, source = instruction.operands
+    address = address_of(emitter, source)
+    items = _items(target)
+    space = space_of(emitter, instruction)
+    size = size_of(instruction.type)
+    storage = STORAGE[instruction.type]
+    signed = instruction.type[0] == "s"
+    if _ORDERED & set(instruction.modifiers):
+        emitter.line('fence syncscope("singlethread") seq_cst')
+    if space == "param" and isinstance(address.base, Symbol):
+        _load_parameters(emitter, instruction, address, items)
+        return
+    place = locate(emitter, address, space, size * len(items))
+    values = [load(emitter, place, storage, index * size) for index in range(len(items))]
+    for item, value in zip(items, values, strict=True):
+        emitter.write(item, value, signed)
+
+
+def _load_parameters(
+    emitter: Emitter, instruction: Instruction, address: Address, items: tuple[Operand, ...]
+) -> None:
+    assert isinstance(address.base, Symbol)
+    layout = emitter.layout
+    if address.base.name not in layout.parameters:
+        raise emitter.refuse(f"unknown parameter {address.base.name}")
+    size = size_of(instruction.type)
+    start = layout.parameters[address.base.name] + address.base.offset + address.offset
+    if start < 0 or start + size * len(items) > layout.parameter_size:
+        raise emitter.refuse("reads outside the parameter buffer")
+    for index, item in enumerate(items):
+        pointer = emitter.define(f"getelementptr i8, ptr %params, i64 {start + index * size}", "ptr")
+        storage = STORAGE[instruction.type]
+        value = emitter.define(f"load {storage}, {pointer}, align 1", storage)
+        emitter.write(item, value, instruction.type[0] == "s")
+
+
+@handles("st", f"global shared local param shared::cta v2 v4 {_CACHE} {_TYPES}")
+def emit_store(emitter: Emitter, instruction: Instruction) -> None:
+    """`st`: one element or a vector of two or four."""
+    target, source = instruction.operands
+    items = _items(source)
+    size = size_of(instruction.type)
+    space = space_of(emitter, instruction)
+    if space == "param":
+        raise emitter.refuse("kernel parameters cannot be written")
+    values = [emitter.read(item, instruction.type) for item in items]
+    place = locate(emitter, address_of(emitter, target), space, size * len(items))
+    for index, value in enumerate(values):
+        store(emitter, place, value, index * size)
+    if _ORDERED & set(instruction.modifiers):
+        emitter.line('fence syncscope("singlethread") seq_cst')
+
+
+@handles("cvta", "to global shared local const param u32 u64 shared::cta")
+def emit_address_conversion(emitter: Emitter, instruction: Instruction) -> None:
+    """`cvta`: between a state space and generic addresses; only shared, local and param differ."""
+    target, source = instruction.operands
+    value = emitter.read(source, "u64")
+    base = generic_base(emitter, instruction.modifiers)
+    if base is not None:
+        value = emitter.op("sub" if "to" in instruction.modifiers else "add", value, base)
+    emitter.write(target, value)
+
+
+def generic_base(emitter: Emitter, modifiers: tuple[str, ...]) -> Value | None:
+    """What to add to an address of a space to make it generic; None for the global space."""
+    if "shared" in modifiers or "shared::cta" in modifiers:
+        return Value("%shared.base", "i64")
+    if "local" in modifiers:
+        return Value("%local.base", "i64", True)
+    if "param" in modifiers:
+        return Value("%params.base", "i64")
+    return None
+
+
+@handles("membar fence", "cta gl sys gpu sc acq_rel acquire release proxy alias cluster")
+def emit_fence(emitter: Emitter, instruction: Instruction) -> None:
+    """`membar`/`fence`: a CTA runs on one host thread, so its own fences only bind the compiler."""
+    local = "cta" in instruction.modifiers
+    scope = 'syncscope("singlethread") ' if local else ""
+    emitter.line(f"fence {scope}seq_cst")
+
+
+@handles(
+    "prefetch prefetchu",
+    "global local L1 L2 L2::evict_last L2::evict_normal tensormap",
+)
+def emit_prefetch(emitter: Emitter, instruction: Instruction) -> None:
+    """`prefetch`: a hint, to which doing nothing is a full answer."""

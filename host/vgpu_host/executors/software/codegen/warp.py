@@ -1,0 +1,160 @@
+"""Instructions in which the lanes of a warp exchange values."""
+
+from __future__ import annotations
+
+from ..ir import WARP_SIZE, Immediate, Instruction, Operand, Pair, Register
+from .emitter import LANES, Emitter, Value, integer, lanes
+from .registry import handles
+
+_LANE = lanes(list(LANES), "i32")
+
+
+def _constant(emitter: Emitter, operand: Operand) -> int | None:
+    if isinstance(operand, Immediate):
+        return operand.bits
+    if isinstance(operand, Register):
+        return emitter.analysis.constants.get(operand.name)
+    return None
+
+
+@handles("shfl", "sync up down bfly idx b32")
+def emit_shuffle(emitter: Emitter, instruction: Instruction) -> None:
+    """`shfl`: read another lane's register; the predicate tells whether that lane is in range."""
+    target, source, lane, clamp = instruction.operands[:4]
+    mode = next(m for m in ("up", "down", "bfly", "idx") if m in instruction.modifiers)
+    value = emitter.widen(emitter.read(source, "b32"))
+    constants = _constant(emitter, lane), _constant(emitter, clamp)
+    if constants[0] is not None and constants[1] is not None:
+        picks, valid = shuffle_lanes(mode, constants[0], constants[1])
+        order = ", ".join(f"i32 {pick}" for pick in picks)
+        result = emitter.define(
+            f"shufflevector {value}, {value.llvm_type} poison, <{WARP_SIZE} x i32> <{order}>",
+            "i32",
+            True,
+        )
+        in_range = lanes([int(flag) for flag in valid], "i1")
+    else:
+        index, in_range = _dynamic_lanes(emitter, mode, lane, clamp)
+        result = permute(emitter, value, index)
+    if isinstance(target, Pair):
+        emitter.write(target.first, result)
+        emitter.write(target.second, in_range)
+    else:
+        emitter.write(target, result)
+
+
+def shuffle_lanes(mode: str, lane: int, clamp: int) -> tuple[list[int], list[bool]]:
+    """Source lane of each lane, and whether it is in range, by the rules of the PTX manual."""
+    picks: list[int] = []
+    valid: list[bool] = []
+    lane, bound, segment = lane & 31, clamp & 31, clamp >> 8 & 31
+    for own in LANES:
+        highest = own & segment | bound & ~segment & 31
+        lowest = own & segment
+        pick = {
+            "up": own - lane,
+            "down": own + lane,
+            "bfly": own ^ lane,
+            "idx": lowest | lane & ~segment & 31,
+        }[mode]
+        inside = pick >= highest if mode == "up" else pick <= highest
+        picks.append(pick if inside else own)
+        valid.append(inside)
+    return picks, valid
+
+
+def _dynamic_lanes(
+    emitter: Emitter, mode: str, lane_operand: Operand, clamp_operand: Operand
+) -> tuple[Value, Value]:
+    limit = integer(31, "i32")
+    lane = emitter.op("and", emitter.read(lane_operand, "b32"), limit)
+    clamp = emitter.read(clamp_operand, "b32")
+    segment = emitter.op("and", emitter.op("lshr", clamp, integer(8, "i32")), limit)
+    free = emitter.op("xor", segment, limit)
+    lowest = emitter.op("and", _LANE, segment)
+    highest = emitter.op("or", lowest, emitter.op("and", clamp, free))
+    match mode:
+        case "up":
+            pick = emitter.op("sub", _LANE, lane)
+        case "down":
+            pick = emitter.op("add", _LANE, lane)
+        case "bfly":
+            pick = emitter.op("xor", _LANE, lane)
+        case _:
+            pick = emitter.op("or", lowest, emitter.op("and", lane, free))
+    inside = emitter.compare("icmp sge" if mode == "up" else "icmp sle", pick, highest)
+    return emitter.select(inside, pick, _LANE), inside
+
+
+def permute(emitter: Emitter, value: Value, index: Value) -> Value:
+    """Lane `i` of the result is lane `index[i]` of the value; all indexes are within the warp."""
+    slot = emitter.stack("permute", f"<{WARP_SIZE} x i32>")
+    emitter.line(f"store {value}, ptr {slot}")
+    pointers = emitter.define(
+        f"getelementptr i32, ptr {slot}, {emitter.widen(index)}", "ptr", True
+    )
+    name = f"llvm.masked.gather.v{WARP_SIZE}i32.v{WARP_SIZE}p0"
+    kind = value.llvm_type
+    mask_type = f"<{WARP_SIZE} x i1>"
+    emitter.declarations.add(f"declare {kind} @{name}({pointers.llvm_type}, {mask_type}, {kind})")
+    return emitter.define(
+        f"call {kind} @{name}({pointers.llvm_type} align 4 {pointers.ref}, "
+        f"{mask_type} splat (i1 true), {kind} zeroinitializer)",
+        "i32",
+        True,
+    )
+
+
+@handles("vote", "sync all any uni ballot pred b32")
+def emit_vote(emitter: Emitter, instruction: Instruction) -> None:
+    """`vote`: a predicate over the active lanes."""
+    target, source = instruction.operands[:2]
+    active = emitter.active_bits()
+    bits = emitter.op("and", emitter.lane_bits(emitter.read(source, "pred")), active)
+    if "ballot" in instruction.modifiers:
+        emitter.write(target, bits)
+        return
+    every = emitter.compare("icmp eq", bits, active)
+    some = emitter.compare("icmp ne", bits, integer(0, "i32"))
+    if "all" in instruction.modifiers:
+        emitter.write(target, every)
+    elif "any" in instruction.modifiers:
+        emitter.write(target, some)
+    else:
+        emitter.write(target, emitter.op("or", every, emitter.invert(some)))
+
+
+@handles("activemask", "b32")
+def emit_active_mask(emitter: Emitter, instruction: Instruction) -> None:
+    """`activemask`: the lanes that execute this instruction."""
+    emitter.write(instruction.operands[0], emitter.active_bits())
+
+
+@handles("match", "any all sync b32 b64")
+def emit_match(emitter: Emitter, instruction: Instruction) -> None:
+    """`match`: the lanes that hold the same value."""
+    target, source = instruction.operands[:2]
+    value = emitter.widen(emitter.read(source, instruction.type))
+    active = emitter.active()
+    result = Value("zeroinitializer", "i32", True)
+    for lane in LANES:
+        own = emitter.define(f"extractelement {value}, i32 {lane}", value.type)
+        same = emitter.op("and", emitter.compare("icmp eq", value, own), active)
+        bits = emitter.lane_bits(same)
+        result = emitter.define(f"insertelement {result}, {bits}, i32 {lane}", "i32", True)
+    if "any" in instruction.modifiers:
+        emitter.write(target, result)
+        return
+    all_same = emitter.compare("icmp eq", result, emitter.active_bits())
+    result = emitter.select(all_same, result, integer(0, "i32"))
+    if isinstance(target, Pair):
+        emitter.write(target.first, result)
+        emitter.write(target.second, all_same)
+    else:
+        emitter.write(target, result)
+
+
+@handles("bar barrier", "warp sync")
+def emit_warp_barrier(emitter: Emitter, instruction: Instruction) -> None:
+    """`bar.warp.sync`: the lanes of a warp run in step, so only the compiler is held back."""
+    emitter.line('fence syncscope("singlethread") seq_cst')

@@ -1,0 +1,55 @@
+"""Errors of the software GPU.
+
+`PtxError` is raised while a module or one of its functions is loaded, `DeviceFault` while memory is
+checked or a kernel runs. Both carry the `CUresult` that a CUDA program is to see.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class CudaResult(IntEnum):
+    """The `CUresult` values that this package raises, named as in cuda.h."""
+
+    INVALID_VALUE = 1
+    INVALID_IMAGE = 200
+    NO_BINARY_FOR_GPU = 209
+    INVALID_PTX = 218
+    UNSUPPORTED_PTX_VERSION = 222
+    LAUNCH_OUT_OF_RESOURCES = 701
+    LAUNCH_TIMEOUT = 702
+    ILLEGAL_ADDRESS = 700
+    MISALIGNED_ADDRESS = 716
+    LAUNCH_FAILED = 719
+
+
+class SoftwareGpuError(Exception):
+    """Base of every error of the software GPU; `result` is the `CUresult` to report."""
+
+    def __init__(self, result: int, message: str) -> None:
+        super().__init__(message)
+        self.result = int(result)
+        self.message = message
+
+
+class DeviceFault(SoftwareGpuError):
+    """A kernel, or an access on behalf of one, touched what it must not; names kernel and thread."""
+
+
+class PtxError(SoftwareGpuError):
+    """PTX that cannot be run here; `log` names the line, the instruction and the reason."""
+
+    def __init__(self, result: int, log: str) -> None:
+        super().__init__(result, log)
+        self.log = log
+
+
+class Unsupported(Exception):
+    """One statement cannot be translated; turned into a `PtxError` with its line by the loader."""
+
+    def __init__(self, reason: str, position: int = -1, text: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.position = position
+        self.text = text

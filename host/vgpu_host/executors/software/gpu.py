@@ -1,0 +1,104 @@
+"""The software GPU: memory, modules and launches of one device."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .arena import Arena
+from .device_attributes import device_attributes
+from .jit import Compiler
+from .launch import Launcher, scratch_size
+from .module import Module
+
+
+class SoftwareGpu:
+    """A CUDA device that compiles PTX for the host processor.
+
+    Device pointers are host addresses within one range; copies are plain memory moves after
+    `check_range`.
+
+    Args:
+        total_memory: bytes of device memory; only touched pages cost host memory.
+        threads: host threads that run blocks; all processors of this process by default.
+        cache_dir: where compiled kernels are kept; `$XDG_CACHE_HOME/vgpu-stub/kernels` by default.
+        compute_capability: what the device claims to be; PTX for later targets is refused.
+        watchdog_s: seconds after which a launch ends with `LAUNCH_TIMEOUT`; None for no limit.
+    """
+
+    def __init__(
+        self,
+        *,
+        total_memory: int,
+        threads: int | None = None,
+        cache_dir: Path | None = None,
+        compute_capability: tuple[int, int] = (6, 1),
+        watchdog_s: float | None = None,
+    ) -> None:
+        self._capability = compute_capability
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._arena = Arena(total_memory, scratch_size(self._threads))
+        self._globals: set[int] = set()
+        self.compiler = Compiler(cache_dir)
+        self.launcher = Launcher(self._arena, self._threads, watchdog_s)
+
+    @property
+    def compute_capability(self) -> tuple[int, int]:
+        """Major and minor compute capability."""
+        return self._capability
+
+    @property
+    def total_memory(self) -> int:
+        """Bytes of device memory."""
+        return self._arena.size
+
+    @property
+    def free_memory(self) -> int:
+        """Bytes that are not allocated."""
+        return self._arena.size - self._arena.used
+
+    def attributes(self) -> dict[int, int]:
+        """Device attributes by `CUdevice_attribute` number; what is absent is 0."""
+        return device_attributes(self._capability, self._threads)
+
+    def alloc(self, size: int, alignment: int = 512) -> int:
+        """Allocate device memory; MemoryError when no range is large enough."""
+        return self._arena.allocate(size, alignment)
+
+    def free(self, ptr: int) -> None:
+        """Free an allocation; KeyError when `ptr` is not the start of one."""
+        if ptr in self._globals:
+            raise KeyError(ptr)
+        self._arena.release(ptr)
+
+    def place_global(self, size: int, alignment: int) -> int:
+        """Allocate a module variable, which `free` does not accept."""
+        address = self._arena.allocate(size, alignment)
+        self._globals.add(address)
+        return address
+
+    def free_global(self, address: int) -> None:
+        """Free a module variable."""
+        self._globals.remove(address)
+        self._arena.release(address)
+
+    def check_range(self, ptr: int, size: int) -> None:
+        """Check that a range lies within one live allocation or module variable.
+
+        Raises:
+            DeviceFault: with `INVALID_VALUE`.
+        """
+        self._arena.check_range(ptr, size)
+
+    def load_module(self, image: bytes) -> Module:
+        """Load PTX text, with or without a trailing NUL.
+
+        Raises:
+            PtxError: the text cannot be run on this device; the log names line and reason.
+        """
+        return Module(self, image)
+
+    def close(self) -> None:
+        """End the host threads and unmap the memory."""
+        self.launcher.close()
+        self._arena.close()

@@ -1,0 +1,121 @@
+"""LLVM IR text to machine code: optimise, cache on disk, link.
+
+Objects are cached by the hash of everything that shapes them, in a directory that only its owner may
+enter, because its contents are executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding as llvm
+
+ENTRY = "vgpu_run"
+
+
+def default_cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/vgpu-stub/kernels`, or the same below `~/.cache`."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "vgpu-stub" / "kernels"
+
+
+class ObjectCache:
+    """Object files by content hash; a file appears whole or not at all."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.stat()
+        if status.st_uid != os.getuid() or status.st_mode & 0o022:
+            raise PermissionError(
+                f"{directory} must belong to this user and not be writable by others, because "
+                "the code in it is executed; remove it or set XDG_CACHE_HOME"
+            )
+        self._directory = directory
+
+    def load(self, key: str) -> bytes | None:
+        """The object of a key, or None."""
+        try:
+            return (self._directory / f"{key}.o").read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def save(self, key: str, image: bytes) -> None:
+        """Store an object under its key."""
+        with tempfile.NamedTemporaryFile(dir=self._directory, delete=False) as file:
+            file.write(image)
+        Path(file.name).replace(self._directory / f"{key}.o")
+
+
+class Compiler:
+    """Compiles kernels for the processor it runs on and keeps them linked while they are in use."""
+
+    def __init__(self, cache_dir: Path | None = None) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self._cache = ObjectCache(cache_dir or default_cache_dir())
+        self._cpu = llvm.get_host_cpu_name()
+        self._features = llvm.get_host_cpu_features().flatten()
+        self._triple = llvm.get_process_triple()
+        target = llvm.Target.from_triple(self._triple)
+        self._machine = target.create_target_machine(
+            cpu=self._cpu, features=self._features, opt=2, reloc="pic", codemodel="default"
+        )
+        self._engine = llvm.create_lljit_compiler(
+            target.create_target_machine(
+                cpu=self._cpu, features=self._features, opt=2, jit=True, codemodel="jitdefault"
+            )
+        )
+        self._lock = threading.Lock()
+        self._linked = 0
+        self.compiled = 0
+
+    def compile(self, text: str) -> tuple[int, object]:
+        """Compile a module of LLVM IR.
+
+        Returns:
+            The address of `vgpu_run`, and a token that keeps the code alive.
+        """
+        with self._lock:
+            key = self._key(text)
+            image = self._cache.load(key)
+            if image is None:
+                image = self._emit(text)
+                self._cache.save(key, image)
+            self._linked += 1
+            library = (
+                llvm.JITLibraryBuilder()
+                .add_object_img(image)
+                .add_current_process()
+                .export_symbol(ENTRY)
+                .link(self._engine, f"kernel{self._linked}")
+            )
+            return int(library[ENTRY]), library
+
+    def _key(self, text: str) -> str:
+        parts = (
+            text,
+            self._cpu,
+            self._features,
+            llvmlite.__version__,
+            ".".join(map(str, llvm.llvm_version_info)),
+        )
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def _emit(self, text: str) -> bytes:
+        module = llvm.parse_assembly(text)
+        module.triple = self._triple
+        module.data_layout = str(self._machine.target_data)
+        module.verify()
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = False
+        options.slp_vectorization = False
+        options.loop_unrolling = False
+        builder = llvm.create_pass_builder(self._machine, options)
+        builder.getModulePassManager().run(module, builder)
+        self.compiled += 1
+        return bytes(self._machine.emit_object(module))

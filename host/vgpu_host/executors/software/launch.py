@@ -1,0 +1,304 @@
+"""Runs compiled kernels: launch structures, host threads, watchdog, fault reports.
+
+One launch runs at a time. A small one stays on the calling thread; a larger one is shared with a pool
+of host threads, each of which claims chunks of blocks in ascending order inside compiled code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import queue
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arena import Arena, round_up
+from .codegen.state import (
+    FAULT_ADDRESS,
+    FAULT_STOPPED,
+    FAULT_TRAP,
+    LAUNCH,
+    LAUNCH_SIZE,
+    WORKER,
+    WORKER_SIZE,
+)
+from .device_attributes import LOCAL_PER_THREAD, MAX_THREADS, SHARED_PER_BLOCK
+from .errors import CudaResult, DeviceFault
+from .ir import WARP_SIZE
+
+#: Scratch memory per host thread: shared memory with room behind it, then local memory.
+SHARED_WINDOW = 2 * SHARED_PER_BLOCK
+WORKER_SCRATCH = SHARED_WINDOW + MAX_THREADS * LOCAL_PER_THREAD
+PARAMETER_WINDOW = 64 * 1024
+#: A launch with fewer threads than this is not worth waking other host threads for.
+PARALLEL_THREADS = 8192
+
+_HEADER = struct.Struct("<QQQqqqIIIIIIIIiiQI")
+_FAULT = struct.Struct("<iqqii")
+
+EntryPoint = Callable[[int, int], None]
+ENTRY_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+
+
+def scratch_size(threads: int) -> int:
+    """Bytes of arena scratch that a launcher with so many host threads needs."""
+    return PARAMETER_WINDOW + threads * WORKER_SCRATCH
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledKernel:
+    """What a launch needs to know of a kernel."""
+
+    name: str
+    entry: EntryPoint
+    context_size: int
+    shared_size: int
+    describe: Callable[[int], str]
+
+
+class _Worker:
+    """Memory of one host thread that runs blocks."""
+
+    def __init__(self, index: int, scratch: int) -> None:
+        self.block = ctypes.create_string_buffer(WORKER_SIZE)
+        self.address = ctypes.addressof(self.block)
+        self._sink = ctypes.create_string_buffer(128)
+        self._context: ctypes.Array[ctypes.c_char] | None = None
+        self._context_size = 0
+        sink = round_up(ctypes.addressof(self._sink), 64)
+        struct.pack_into(
+            "<QQQQ", self.block, WORKER["shared"], scratch, scratch + SHARED_WINDOW, 0, sink
+        )
+        struct.pack_into("<I", self.block, WORKER["index"], index)
+
+    def reserve(self, size: int) -> None:
+        """Have at least `size` bytes of context for suspended warps."""
+        if size > self._context_size:
+            self._context = ctypes.create_string_buffer(size + 64)
+            self._context_size = size
+            address = round_up(ctypes.addressof(self._context), 64)
+            struct.pack_into("<Q", self.block, WORKER["context"], address)
+
+
+class Launcher:
+    """Runs kernels of one GPU on `threads` host threads."""
+
+    def __init__(self, arena: Arena, threads: int, watchdog_s: float | None) -> None:
+        self._arena = arena
+        self._launch = ctypes.create_string_buffer(LAUNCH_SIZE)
+        self._address = ctypes.addressof(self._launch)
+        self._parameters = arena.scratch
+        start = arena.scratch + PARAMETER_WINDOW
+        self._workers = [_Worker(i, start + i * WORKER_SCRATCH) for i in range(threads)]
+        self._lock = threading.Lock()
+        self._thread_ids: dict[tuple[int, int, int], np.ndarray[tuple[int], np.dtype[np.int32]]]
+        self._thread_ids = {}
+        self._jobs: queue.SimpleQueue[tuple[EntryPoint, int] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._pool: list[threading.Thread] = []
+        self._launches = 0
+        self._watchdog = Watchdog(watchdog_s, self._stop) if watchdog_s else None
+
+    def run(
+        self,
+        kernel: CompiledKernel,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        shared_bytes: int,
+        parameters: bytes | memoryview,
+    ) -> None:
+        """Run a kernel to its end.
+
+        Raises:
+            DeviceFault: the kernel touched bad memory, trapped, or ran too long.
+        """
+        with self._lock:
+            blocks = grid[0] * grid[1] * grid[2]
+            threads = block[0] * block[1] * block[2]
+            self._prepare(kernel, grid, block, shared_bytes, blocks, threads)
+            ctypes.memmove(self._parameters, bytes(parameters), len(parameters))
+            if self._watchdog:
+                self._watchdog.start_launch()
+            try:
+                if blocks == 1 or blocks * threads < PARALLEL_THREADS or len(self._workers) == 1:
+                    self._workers[0].reserve(kernel.context_size * MAX_THREADS // WARP_SIZE)
+                    kernel.entry(self._address, self._workers[0].address)
+                else:
+                    self._run_parallel(kernel, blocks)
+            finally:
+                if self._watchdog:
+                    self._watchdog.end_launch()
+            fault = _FAULT.unpack_from(self._launch, LAUNCH["fault_code"])
+            if fault[0]:
+                raise self._fault(kernel, grid, block, fault)
+
+    def _prepare(
+        self,
+        kernel: CompiledKernel,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        shared_bytes: int,
+        blocks: int,
+        threads: int,
+    ) -> None:
+        self._launches += 1
+        ids = self._thread_ids.get(block)
+        if ids is None:
+            ids = self._thread_ids[block] = thread_ids(block)
+        workers = len(self._workers)
+        arena = self._arena
+        _HEADER.pack_into(
+            self._launch,
+            0,
+            self._parameters,
+            arena.base,
+            arena.size + arena.scratch_size,
+            0,
+            blocks,
+            max(1, blocks // (workers * 8)) if workers > 1 else blocks,
+            *grid,
+            *block,
+            threads,
+            -(-threads // WARP_SIZE),
+            0,
+            0,
+            ids.ctypes.data,
+            kernel.shared_size + shared_bytes,
+        )
+        _FAULT.pack_into(self._launch, LAUNCH["fault_code"], 0, 0, 0, 0, 0)
+        struct.pack_into("<qI", self._launch, LAUNCH["launch_id"], self._launches, workers)
+
+    def _run_parallel(self, kernel: CompiledKernel, blocks: int) -> None:
+        while len(self._pool) < len(self._workers) - 1:
+            thread = threading.Thread(target=self._serve, name="vgpu-software", daemon=True)
+            thread.start()
+            self._pool.append(thread)
+        helpers = self._workers[1 : min(len(self._workers), blocks)]
+        for worker in (self._workers[0], *helpers):
+            worker.reserve(kernel.context_size * MAX_THREADS // WARP_SIZE)
+        for worker in helpers:
+            self._jobs.put((kernel.entry, worker.address))
+        kernel.entry(self._address, self._workers[0].address)
+        for _ in helpers:
+            self._done.get()
+
+    def _serve(self) -> None:
+        while job := self._jobs.get():
+            entry, worker = job
+            entry(self._address, worker)
+            self._done.put(None)
+
+    def _stop(self) -> None:
+        struct.pack_into("<i", self._launch, LAUNCH["stop"], 1)
+
+    def _fault(
+        self,
+        kernel: CompiledKernel,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        fault: tuple[int, ...],
+    ) -> DeviceFault:
+        code, address, cta, thread, position = fault
+        where = f"block {_coordinates(cta, grid)}, thread {_coordinates(thread, block)}"
+        message = f"kernel {kernel.name}, {where}"
+        if code == FAULT_STOPPED:
+            return DeviceFault(
+                CudaResult.LAUNCH_TIMEOUT, f"kernel {kernel.name} ran longer than the watchdog allows"
+            )
+        message = f"{message}, {kernel.describe(position)}"
+        if code == FAULT_TRAP:
+            return DeviceFault(CudaResult.LAUNCH_FAILED, f"{message}: trap")
+        assert code == FAULT_ADDRESS, code
+        return self._address_fault(message, address, kernel.describe(position))
+
+    def _address_fault(self, message: str, address: int, instruction: str) -> DeviceFault:
+        address &= 0xFFFF_FFFF_FFFF_FFFF
+        inside = 0 <= address - self._arena.base < self._arena.size
+        shared = ".shared" in instruction and address < SHARED_PER_BLOCK
+        if (inside or shared) and address % access_size(instruction):
+            return DeviceFault(
+                CudaResult.MISALIGNED_ADDRESS, f"{message}: misaligned address {address:#x}"
+            )
+        return DeviceFault(CudaResult.ILLEGAL_ADDRESS, f"{message}: illegal address {address:#x}")
+
+    def close(self) -> None:
+        """End the host threads and the watchdog."""
+        for _ in self._pool:
+            self._jobs.put(None)
+        for thread in self._pool:
+            thread.join()
+        self._pool.clear()
+        if self._watchdog:
+            self._watchdog.close()
+
+
+def access_size(instruction: str) -> int:
+    """Bytes that one lane of a memory instruction (as PTX text) touches."""
+    mnemonic = next(
+        (w for w in instruction.split() if w.startswith(("ld", "st.", "atom", "red"))), ""
+    )
+    parts = mnemonic.rstrip(";").split(".")
+    digits = "".join(character for character in parts[-1] if character.isdigit())
+    element = {"f16x2": 4}.get(parts[-1], int(digits or "8") // 8)
+    return element * (4 if "v4" in parts else 2 if "v2" in parts else 1)
+
+
+def _coordinates(index: int, extent: tuple[int, int, int]) -> tuple[int, int, int]:
+    return index % extent[0], index // extent[0] % extent[1], index // extent[0] // extent[1]
+
+
+def thread_ids(
+    block: tuple[int, int, int],
+) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """`%tid` of every lane: for each warp 32 x, then 32 y, then 32 z."""
+    warps = -(-block[0] * block[1] * block[2] // WARP_SIZE)
+    linear = np.arange(warps * WARP_SIZE, dtype=np.int32).reshape(warps, WARP_SIZE)
+    axes = (linear % block[0], linear // block[0] % block[1], linear // (block[0] * block[1]))
+    return np.ascontiguousarray(np.stack(axes, axis=1)).reshape(-1)
+
+
+class Watchdog:
+    """Calls `stop` when a launch lasts longer than `limit` seconds; costs nothing per launch."""
+
+    def __init__(self, limit: float, stop: Callable[[], None]) -> None:
+        self._limit = limit
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._deadline: float | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="vgpu-watchdog", daemon=True)
+        self._thread.start()
+
+    def start_launch(self) -> None:
+        """A launch begins now."""
+        with self._lock:
+            self._deadline = time.monotonic() + self._limit
+
+    def end_launch(self) -> None:
+        """The launch is over."""
+        with self._lock:
+            self._deadline = None
+
+    def _watch(self) -> None:
+        # Any launch that begins while this thread sleeps ends its allowance after it wakes.
+        wait = self._limit
+        while not self._closed.wait(wait):
+            wait = self._limit
+            with self._lock:
+                if self._deadline is not None:
+                    left = self._deadline - time.monotonic()
+                    if left <= 0:
+                        self._stop()
+                    else:
+                        wait = left
+
+    def close(self) -> None:
+        """End the watching thread."""
+        self._closed.set()
+        with contextlib.suppress(RuntimeError):
+            self._thread.join()
