@@ -207,7 +207,7 @@ struct vgpu_guest_counters {
 	__u64 reserved; /* 0 */
 };
 
-/* Kept by the worker of the channel; published when it goes idle and at least every 100 ms. */
+/* Kept by the worker of the channel, for people to look at; current after each batch of commands. */
 struct vgpu_host_counters {
 	__u64 commands[256]; /* commands carried out, by opcode */
 	__u64 bytes_to_device; /* host to device, inline copies included */

@@ -13,6 +13,7 @@ import os
 import select
 from collections.abc import Callable
 from mmap import mmap
+from struct import Struct
 from time import monotonic_ns, sleep
 from typing import Final
 
@@ -37,8 +38,10 @@ _CONTEXT_FREE: Final = frozenset((abi.Opcode.NOP, abi.Opcode.CONTEXT_CREATE))
 #: Polling after the last command before the worker sleeps: at first, at least, at most.
 _SPIN_NS: Final = (200_000, 20_000, 2_000_000)
 _BATCH: Final = 128
+#: The members of `struct vgpu_host_counters` after the counts of commands.
+_TOTALS: Final = Struct("<12Q")
+_PID: Final = os.getpid()
 _CONTROL_INTERVAL_NS: Final = 500_000
-_PUBLISH_INTERVAL_NS: Final = 100_000_000
 #: Sleep between polls of the device once a waiting command has outlasted the spin.
 _NAP_S: Final = 0.00005
 _MAX_SLEEP_MS: Final = 1000
@@ -89,8 +92,12 @@ class ChannelDrain:
         self._pending: list[tuple[int, Callable[[], bool]]] = []
         self._async_error = 0
         self._spin_ns = _SPIN_NS[0]
-        self._counters_offset = offset + abi.HOST_COUNTERS_OFFSET
+        counters = offset + abi.HOST_COUNTERS_OFFSET
         self._commands = [0] * abi.OPCODE_COUNT
+        self._shared_commands = memoryview(memory)[counters : counters + 8 * abi.OPCODE_COUNT].cast(
+            "Q"
+        )
+        self._totals_offset = counters + abi.HOST_COUNTERS_OFFSETS["bytes_to_device"]
         self._errors = 0
         self._last_error = 0
         self._sleeps = 0
@@ -108,7 +115,6 @@ class ChannelDrain:
         now = monotonic_ns()
         idle_since = now
         next_control = now
-        next_publish = now
         while True:
             worked = self._drain_batch()
             if self._pending:
@@ -121,9 +127,6 @@ class ChannelDrain:
                 if self._control_poll.poll(0):
                     self._serve_control()
                     worked = True
-                if now >= next_publish:
-                    next_publish = now + _PUBLISH_INTERVAL_NS
-                    self._publish()
             if worked:
                 idle_since = now
             elif now - idle_since > self._spin_ns:
@@ -146,12 +149,16 @@ class ChannelDrain:
             if not available:
                 break
         self._busy_ns += monotonic_ns() - start
+        self._publish()
         return True
 
     def _execute(
         self, opcode: int, flags: int, context: int, sequence: int, command: bytes
     ) -> None:
-        self._commands[opcode & 0xFF] += 1
+        count = self._commands[opcode & 0xFF] + 1
+        self._commands[opcode & 0xFF] = count
+        # The guest can write there: what is shown is never read back.
+        self._shared_commands[opcode & 0xFF] = count
         try:
             decoded = self._decoders.get(opcode)
             if decoded is None:
@@ -229,10 +236,10 @@ class ChannelDrain:
             # The device and the guest's completion ring ring no doorbell: look again soon.
             sleep(_NAP_S)
             return
-        self._publish()
         if not self._submissions.announce_sleep():
             return
         self._sleeps += 1
+        self._publish()
         ready = self._sleep_poll.poll(_MAX_SLEEP_MS)
         self._submissions.announce_awake()
         if any(fd == self._kick_fd for fd, _ in ready):
@@ -252,11 +259,11 @@ class ChannelDrain:
                 os.eventfd_write(self.interrupt_fd, 1)
 
     def _publish(self) -> None:
+        """Show the totals; the counts of commands are shown as they happen."""
         session = self._session
-        abi.HOST_COUNTERS.pack_into(
+        _TOTALS.pack_into(
             self._memory,
-            self._counters_offset,
-            *self._commands,
+            self._totals_offset,
             session.bytes_to_device,
             session.bytes_to_host,
             self._errors,
@@ -264,11 +271,11 @@ class ChannelDrain:
             self._sleeps,
             self._interrupts,
             self._busy_ns,
-            sum(size for size, _ in session.memory.values()),
+            session.memory_bytes,
             len(session.memory),
             self._registrations.total_bytes,
             session.modules,
-            os.getpid(),
+            _PID,
         )
 
 

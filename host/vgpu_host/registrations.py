@@ -61,11 +61,8 @@ class Registrations:
 
     def __init__(self) -> None:
         self._by_id: dict[int, Registration] = {}
-
-    @property
-    def total_bytes(self) -> int:
-        """Guest memory registered."""
-        return sum(registration.size for registration in self._by_id.values())
+        #: Guest memory registered.
+        self.total_bytes = 0
 
     def add(
         self, number: int, extents: Sequence[Extent], fds: Sequence[int], access: int
@@ -94,6 +91,7 @@ class Registrations:
             raise
         registration = Registration(base, size, access)
         self._by_id[number] = registration
+        self.total_bytes += size
         return registration
 
     def get(self, number: int) -> Registration:
@@ -103,6 +101,7 @@ class Registrations:
     def remove(self, number: int) -> None:
         """Unmap a registration; the caller has made sure that nothing uses it."""
         registration = self._by_id.pop(number)
+        self.total_bytes -= registration.size
         _libc.munmap(registration.address, registration.size)
 
     def resolve(self, number: int, offset: int, size: int, access: int) -> int | None:

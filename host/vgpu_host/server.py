@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -25,14 +26,16 @@ from typing import Final
 from vgpu_host import runtime
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_host.pool import WorkerPool
-from vgpu_host.snapshot import server_snapshot
+from vgpu_host.snapshot import Snapshot, channel_snapshot, server_snapshot
 from vgpu_stub.abi import generated as abi
+from vgpu_stub.device.channels import Channel
 from vgpu_stub.device.gpu import VirtualGpu
 from vgpu_stub.device.worker_link import WorkerUnavailableError
 from vgpu_stub.vfio_user import Server
 
 _log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG: Final = 1
+_REMEMBERED_CHANNELS: Final = 64
 
 
 class DeviceServer:
@@ -63,6 +66,7 @@ class DeviceServer:
         self._shared = shared
         self._lock = threading.Lock()
         self._devices: list[VirtualGpu] = []
+        self._ended: deque[Snapshot] = deque(maxlen=_REMEMBERED_CHANNELS)
         self._made = 0
 
     def serve(self, stop: threading.Event, ready: Callable[[], None]) -> None:
@@ -100,10 +104,14 @@ class DeviceServer:
             name,
             self._identity,
             on_disconnect=None if self._shared else self._discard,
+            on_channel_end=self._remember,
         )
         with self._lock:
             self._devices.append(device)
         return device
+
+    def _remember(self, device: VirtualGpu, channel: Channel) -> None:
+        self._ended.append({**channel_snapshot(device, channel), "state": "ended"})
 
     def _discard(self, device: VirtualGpu) -> None:
         with self._lock:
@@ -120,7 +128,9 @@ class DeviceServer:
                 return
             with client, contextlib.suppress(OSError):
                 with self._lock:
-                    snapshot = server_snapshot(self._devices, self._executor, os.getpid())
+                    snapshot = server_snapshot(
+                        self._devices, list(self._ended), self._executor, os.getpid()
+                    )
                 client.sendall(json.dumps(snapshot).encode() + b"\n")
 
 

@@ -66,9 +66,13 @@ class ChannelSession:
         self._contexts: dict[int, _ContextState] = {}
         self._active: _ContextState | None = None
         self._next_handle = abi.STREAM_FIRST
+        #: Modules loaded, in all contexts.
+        self.modules = 0
         self.bytes_to_device = 0
         self.bytes_to_host = 0
+        #: Allocations alive: device pointer to size and context.
         self.memory: dict[int, tuple[int, int]] = {}
+        self.memory_bytes = 0
 
     # -- context of the next command -----------------------------------------------------------
 
@@ -94,11 +98,6 @@ class ChannelSession:
         if self._active is None:
             raise CudaError(INVALID_CONTEXT, "the command names no context")
         return self._active
-
-    @property
-    def modules(self) -> int:
-        """Modules loaded, in all contexts."""
-        return sum(len(state.modules) for state in self._contexts.values())
 
     def _new_handle(self) -> int:
         self._next_handle += 1
@@ -134,7 +133,9 @@ class ChannelSession:
         state = self._current
         self._active = None
         del self._contexts[state.handle]
+        self.modules -= len(state.modules)
         self.memory = {p: (n, h) for p, (n, h) in self.memory.items() if h != state.handle}
+        self.memory_bytes = sum(size for size, _ in self.memory.values())
         self._executor.context_destroy(state.context)
 
     def context_synchronize(self) -> Callable[[], bool]:
@@ -155,6 +156,7 @@ class ChannelSession:
         handle = self._current.handle
         device_ptr = self._executor.memory_allocate(size)
         self.memory[device_ptr] = (size, handle)
+        self.memory_bytes += size
         return (device_ptr,)
 
     def memory_free(self, device_ptr: int) -> None:
@@ -162,7 +164,7 @@ class ChannelSession:
         if device_ptr not in self.memory:
             raise CudaError(INVALID_VALUE, f"0x{device_ptr:x} is not the start of an allocation")
         self._executor.memory_free(device_ptr)
-        del self.memory[device_ptr]
+        self.memory_bytes -= self.memory.pop(device_ptr)[0]
 
     def memory_get_info(self) -> abi.Results:
         """MEMORY_GET_INFO."""
@@ -304,6 +306,7 @@ class ChannelSession:
         handle = self._new_handle()
         state.modules[handle] = module
         state.module_functions[handle] = []
+        self.modules += 1
         self.bytes_to_device += size
         return (handle, 0)
 
@@ -313,6 +316,7 @@ class ChannelSession:
         found = _find(state.modules, module, "module")
         self._executor.module_unload(found)
         del state.modules[module]
+        self.modules -= 1
         for function in state.module_functions.pop(module):
             del state.functions[function]
 

@@ -26,7 +26,8 @@ def _named(layout: Mapping[str, int], fields: Sequence[int]) -> dict[str, int]:
     return dict(zip(layout, fields, strict=True))
 
 
-def _channel(gpu: VirtualGpu, channel: Channel) -> Snapshot:
+def channel_snapshot(gpu: VirtualGpu, channel: Channel) -> Snapshot:
+    """One channel with its rings and counters."""
     offset = channel_offset(channel.number)
     control = _named(
         abi.CHANNEL_CONTROL_OFFSETS,
@@ -49,6 +50,7 @@ def _channel(gpu: VirtualGpu, channel: Channel) -> Snapshot:
     refused_bytes = gpu.read_shared(offset + abi.REFUSED_OFFSET, 4 * abi.REFUSED_ENTRIES)
     refused = memoryview(refused_bytes).cast("I")
     return {
+        "device": gpu.name,
         "channel": channel.number,
         "state": channel.state.value,
         "guest_pid": channel.pid,
@@ -94,16 +96,19 @@ def device_snapshot(gpu: VirtualGpu) -> Snapshot:
         "reset_count": state.reset_count,
         "register_accesses": state.register_accesses,
         "dma_windows": state.dma_windows,
-        "channels": [_channel(gpu, channel) for channel in state.channels],
+        "channels": [channel_snapshot(gpu, channel) for channel in state.channels],
     }
 
 
-def server_snapshot(devices: Sequence[VirtualGpu], executor: str, pid: int) -> Snapshot:
-    """A device server with its devices."""
+def server_snapshot(
+    devices: Sequence[VirtualGpu], ended: Sequence[Snapshot], executor: str, pid: int
+) -> Snapshot:
+    """A device server with its devices; `ended` are the last snapshots of channels that are gone."""
     return {
         "schema_version": SCHEMA_VERSION,
         "time": time.time(),
         "pid": pid,
         "executor": executor,
+        "ended_channels": list(ended),
         "devices": [device_snapshot(gpu) for gpu in devices],
     }

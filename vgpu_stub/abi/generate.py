@@ -233,7 +233,8 @@ def render_command_reference() -> str:
         f"<!-- {NOTICE} -->",
         "",
         "Every command starts with `struct vgpu_command_header` (16 bytes); the fields below",
-        "follow it. Offsets count from the start of the command. `docs/device.md` describes the rings.",
+        "follow it. Offsets count from the start of the command. `docs/device.md` describes the",
+        "rings.",
         "",
     ]
     for command in schema.COMMANDS:

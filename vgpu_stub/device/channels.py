@@ -84,6 +84,7 @@ class ChannelTable:
         interrupt: Callable[[int], None],
         vector_eventfd: Callable[[int], int | None],
         latch_error: Callable[[int, int], None],
+        on_end: Callable[[Channel], None],
     ) -> None:
         """Start empty.
 
@@ -93,12 +94,14 @@ class ChannelTable:
             interrupt: Signals an MSI-X vector.
             vector_eventfd: A duplicate of a vector's eventfd, or None when none is bound.
             latch_error: Sets the ERROR register (code, channel).
+            on_end: Told of a channel that ends, while its counters can still be read.
         """
         self._bar2_fd = bar2_fd
         self._memory = memory
         self._interrupt = interrupt
         self._vector_eventfd = vector_eventfd
         self._latch_error = latch_error
+        self._on_end = on_end
         self._channels: dict[int, Channel] = {}
         self._generation = 0
         self._epoll = select.epoll()
@@ -160,6 +163,7 @@ class ChannelTable:
         """
         channel = self._channels[number]
         self._end_worker(channel, errno.ECANCELED)
+        self._on_end(channel)
         channel.control.publish_state(abi.CHANNEL_CLOSED)
         channel.control.release()
         os.close(channel.kick_fd)

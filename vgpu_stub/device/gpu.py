@@ -74,6 +74,7 @@ class VirtualGpu:
         name: str = "gpu0",
         identity: tuple[int, int] = (abi.PCI_VENDOR_ID, abi.PCI_DEVICE_ID),
         on_disconnect: Callable[[VirtualGpu], None] | None = None,
+        on_channel_end: Callable[[VirtualGpu, Channel], None] | None = None,
     ) -> None:
         """Make a device in its power-on state.
 
@@ -82,9 +83,11 @@ class VirtualGpu:
             name: For logs and monitors.
             identity: PCI vendor and device id.
             on_disconnect: Called when the client has gone and everything of it is released.
+            on_channel_end: Called when a channel ends, while its counters can still be read.
         """
         self.name = name
         self._on_disconnect = on_disconnect
+        self._on_channel_end = on_channel_end
         self._lock = threading.RLock()
         self._client: ConnectedClient | None = None
         self.bar2_fd = os.memfd_create(f"vgpu-stub-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -103,6 +106,7 @@ class VirtualGpu:
             self._interrupt,
             self._vector_eventfd,
             self._registers.latch_error,
+            self._channel_ended,
         )
         self._admin = AdminChannel(
             self._memory,
@@ -247,6 +251,10 @@ class VirtualGpu:
         self._interrupt(vector)
 
     # -- helpers ---------------------------------------------------------------------------------
+
+    def _channel_ended(self, channel: Channel) -> None:
+        if self._on_channel_end:
+            self._on_channel_end(self, channel)
 
     def _publish_info(self) -> None:
         self._memory[abi.INFO_OFFSET : abi.INFO_OFFSET + len(self._info)] = self._info

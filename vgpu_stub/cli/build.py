@@ -1,0 +1,79 @@
+"""Builds what runs in the guest: the CUDA libraries and the driver, cached by their content."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from vgpu_qemu.cache import Cache, content_key
+from vgpu_qemu.kernels import Kernel
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+GUEST: Final = ROOT / "guest"
+DRIVER_NAME: Final = "vgpu_stub.ko"
+
+#: Grows when the way of building changes, so that older cache entries are left alone.
+_RECIPE: Final = 1
+
+
+class BuildError(Exception):
+    """Something for the guest could not be built; the text has the end of the build's output."""
+
+
+def _make(arguments: Sequence[str], what: str) -> None:
+    if not shutil.which("make") or not shutil.which("gcc"):
+        raise BuildError(f"{what} needs make and gcc: apt-get install make gcc")
+    environment = {**os.environ, "LC_ALL": "C"}
+    command = ["make", "--silent", f"-j{os.cpu_count()}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        output = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
+        raise BuildError(f"{what} could not be built (`{' '.join(command)}`):\n{output}")
+
+
+def cuda_libraries() -> Path:
+    """Folder with our CUDA libraries, built where something has changed.
+
+    Raises:
+        BuildError: This is no checkout, or the build failed.
+    """
+    source = GUEST / "cuda"
+    if not source.is_dir():
+        raise BuildError(f"the CUDA libraries are built from a checkout; {source} is missing")
+    with Cache().lock("cuda-libraries"):
+        _make(["-C", str(source)], "the CUDA library")
+    return source / "build"
+
+
+def driver(kernel: Kernel) -> Path:
+    """The guest driver for a kernel, built where the cache lacks it.
+
+    Raises:
+        BuildError: The kernel has no headers, or the build failed.
+    """
+    headers = kernel.headers_dir
+    if headers is None:
+        raise BuildError(
+            f"there are no headers of kernel {kernel.release} to build the driver with"
+        )
+    sources = GUEST / "driver"
+    inputs = sorted(path for path in sources.iterdir() if path.suffix in {".c", ".h"})
+    inputs += [sources / "Kbuild", sources / "Makefile", *sorted((GUEST / "include").iterdir())]
+
+    def build(target: Path) -> None:
+        work = target.parent / "driver"
+        include = target.parent / "include"
+        work.mkdir()
+        include.mkdir()
+        for path in inputs:
+            shutil.copy(path, include if path.parent.name == "include" else work)
+        _make(["-C", str(work), f"KDIR={headers}"], f"the driver for {kernel.release}")
+        target.mkdir()
+        shutil.copy(work / DRIVER_NAME, target / DRIVER_NAME)
+
+    key = content_key(_RECIPE, kernel.release, str(headers), *inputs)
+    return Cache().get("driver", key, build) / DRIVER_NAME

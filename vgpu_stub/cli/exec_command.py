@@ -1,0 +1,93 @@
+"""`vgpu-stub exec`: runs a program on the device without a VM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vgpu_stub.cli.build import cuda_libraries
+from vgpu_stub.cli.device_server import DeviceServer
+from vgpu_stub.cli.options import (
+    ExecutorChoice,
+    ExecutorOption,
+    MemoryOption,
+    WatchdogOption,
+    executor_options,
+)
+from vgpu_stub.cli.report import print_account
+
+#: Tells the CUDA library where the device server is.
+SOCKET_VARIABLE = "VGPU_STUB_SOCKET"
+
+
+def program_environment(socket: Path, libraries: Path) -> dict[str, str]:
+    """The environment in which a program finds our CUDA libraries and the device."""
+    environment = dict(os.environ)
+    paths = [str(libraries), *filter(None, [environment.get("LD_LIBRARY_PATH")])]
+    environment["LD_LIBRARY_PATH"] = ":".join(paths)
+    environment[SOCKET_VARIABLE] = str(socket)
+    return environment
+
+
+def run_program(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a program in the foreground; returns its exit status as a shell has it.
+
+    Raises:
+        typer.BadParameter: It cannot be started.
+    """
+    try:
+        process = subprocess.Popen(command, env=environment)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot run {command[0]}: {error.strerror}") from error
+    # Ctrl-C reaches the program by itself, as it is in our process group; we wait for its end.
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    terminate = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        status = process.wait()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        signal.signal(signal.SIGTERM, terminate)
+    return 128 - status if status < 0 else status
+
+
+def exec_command(
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND...", help="The program and its arguments.")
+    ],
+    executor: ExecutorOption = ExecutorChoice.AUTO,
+    memory: MemoryOption = "",
+    watchdog: WatchdogOption = 0.0,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Show at the end what the rings carried.")
+    ] = False,
+) -> None:
+    """Run a program on the device, without a VM.
+
+    The program and all processes that it starts find our CUDA libraries instead of NVIDIA's, and
+    each process that uses CUDA gets a device and a worker of its own.
+
+    Examples:
+
+        vgpu-stub exec -- python3 my_cuda_program.py
+
+        vgpu-stub exec --stats --executor software -- ./vector_add
+    """
+    libraries = cuda_libraries()
+    options = executor_options(executor, memory, watchdog)
+    snapshot: dict[str, Any] | None = None
+    with DeviceServer(options, shared=False) as server:
+        status = run_program(command, program_environment(server.device_socket, libraries))
+        if server.has_ended:
+            print(f"vgpu-stub: the device server ended:\n{server.log_tail()}", file=sys.stderr)
+        elif stats:
+            snapshot = server.snapshot()
+    if snapshot:
+        print_account(snapshot)
+    raise typer.Exit(status)

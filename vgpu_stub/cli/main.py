@@ -1,0 +1,61 @@
+"""The `vgpu-stub` command: one function for each subcommand, errors turned into exit statuses."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from vgpu_qemu.errors import LauncherError
+from vgpu_stub.cli.build import BuildError
+from vgpu_stub.cli.device_server import DeviceServerError
+from vgpu_stub.cli.doctor_command import doctor_command
+from vgpu_stub.cli.exec_command import exec_command
+from vgpu_stub.cli.monitor_command import monitor_command
+from vgpu_stub.cli.smoke_command import smoke_command
+from vgpu_stub.cli.vm_command import vm_command
+
+typer_app = typer.Typer(
+    name="vgpu-stub",
+    help="A virtual PCI GPU that people can see into: run CUDA programs on it, in a VM or without,"
+    " test drivers against it, and watch its rings.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+typer_app.command("vm")(vm_command)
+typer_app.command("exec")(exec_command)
+typer_app.command("smoke")(smoke_command)
+typer_app.command("monitor")(monitor_command)
+typer_app.command("doctor")(doctor_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vgpu-stub {version('vgpu-stub')}")
+        raise typer.Exit
+
+
+@typer_app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """A virtual PCI GPU that people can see into."""
+
+
+def app() -> None:
+    """Entry point; a problem that has a name becomes one message and exit status 1."""
+    try:
+        typer_app()
+    except (BuildError, DeviceServerError, LauncherError) as error:
+        print(f"vgpu-stub: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("vgpu-stub: interrupted", file=sys.stderr)
+        sys.exit(130)

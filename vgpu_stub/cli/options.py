@@ -1,0 +1,84 @@
+"""Options that several commands share, and how their values become settings."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
+
+
+class ExecutorChoice(StrEnum):
+    """Values of `--executor`."""
+
+    AUTO = "auto"
+    SOFTWARE = "software"
+    CUDA = "cuda"
+
+
+ExecutorOption = Annotated[
+    ExecutorChoice,
+    typer.Option(
+        help="What executes: 'cuda' is a physical GPU, 'software' compiles PTX to this CPU,"
+        " 'auto' takes the physical GPU where there is one."
+    ),
+]
+MemoryOption = Annotated[
+    str,
+    typer.Option(
+        "--gpu-memory",
+        metavar="SIZE",
+        help="Device memory of the software GPU, such as 512M or 4G; '' for half of the machine's.",
+    ),
+]
+WatchdogOption = Annotated[
+    float,
+    typer.Option(
+        "--watchdog",
+        metavar="SECONDS",
+        min=0,
+        help="Stop kernels of the software GPU that run longer than this; 0 lets them run.",
+    ),
+]
+IdentityOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VENDOR:DEVICE",
+        help="PCI ids in hex that the device shows, such as 10de:2331; drivers bind by them.",
+    ),
+]
+
+_SIZE = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes that a size such as "512M" means; 0 for "".
+
+    Raises:
+        typer.BadParameter: It is no size.
+    """
+    if not text:
+        return 0
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise typer.BadParameter(f"{text!r} is no size; write it like 512M or 4G")
+    return int(match[1]) << _UNITS[match[2].lower()]
+
+
+def executor_options(
+    choice: ExecutorChoice, memory: str = "", watchdog_s: float = 0.0
+) -> ExecutorOptions:
+    """Settings of the executor that the user chose.
+
+    Raises:
+        typer.BadParameter: The physical GPU was asked for and cannot be used.
+    """
+    reason = why_no_gpu() if choice is not ExecutorChoice.SOFTWARE else ""
+    if choice is ExecutorChoice.CUDA and reason:
+        raise typer.BadParameter(f"the physical GPU cannot be used: {reason}")
+    name = "cuda" if reason is None else "software"
+    return ExecutorOptions(name, memory_bytes=parse_size(memory), watchdog_s=watchdog_s)

@@ -1,0 +1,192 @@
+"""`vgpu-stub vm`: boots a virtual machine with the device, for one command or a shell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from vgpu_qemu.errors import LauncherError
+from vgpu_qemu.kernels import DEFAULT_KERNEL, find_kernel
+from vgpu_qemu.overlay import OverlayFile
+from vgpu_qemu.progress import Progress, console_progress
+from vgpu_qemu.vm import Vm, VmConfig
+from vgpu_stub.cli.build import GUEST, cuda_libraries, driver
+from vgpu_stub.cli.device_server import DeviceServer
+from vgpu_stub.cli.options import (
+    ExecutorChoice,
+    ExecutorOption,
+    IdentityOption,
+    MemoryOption,
+    WatchdogOption,
+    executor_options,
+)
+from vgpu_stub.cli.report import print_account
+from vgpu_host.executors.options import ExecutorOptions
+
+#: Where the guest finds our CUDA libraries; on its loader path.
+GUEST_LIBRARIES: Final = "/usr/local/lib"
+#: Where the guest finds smoke tests and workloads.
+GUEST_FILES: Final = "/opt/vgpu-stub"
+
+KernelOption = Annotated[
+    str,
+    typer.Option(help="Guest kernel: 6.1, 6.12, 7.2 (Debian's), or the path of a kernel image."),
+]
+AccelOption = Annotated[
+    str,
+    typer.Option(help="auto, kvm or tcg; auto uses KVM only where it really runs a guest."),
+]
+CpusOption = Annotated[int, typer.Option(min=1, help="Virtual processors of the guest.")]
+GuestMemoryOption = Annotated[
+    int, typer.Option("--memory", min=256, metavar="MIB", help="Memory of the guest in MiB.")
+]
+ConsoleOption = Annotated[
+    Path | None,
+    typer.Option("--console-log", dir_okay=False, help="Keep the guest's console log here."),
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(min=1, metavar="SECONDS", help="End the machine after this time, status 124."),
+]
+
+
+@dataclass(frozen=True)
+class GuestSettings:
+    """What a command says about the virtual machine."""
+
+    kernel: str = DEFAULT_KERNEL
+    accel: str = "auto"
+    cpus: int = 2
+    memory_mib: int = 1024
+    share: Path | None = None
+    console_log: Path | None = None
+    timeout: float | None = None
+    identity: str | None = None
+
+
+def guest_files(libraries: Path) -> list[OverlayFile]:
+    """What the guest gets besides its image: libraries, smoke tests, workloads."""
+    files = [
+        OverlayFile(path, f"{GUEST_LIBRARIES}/{path.name}") for path in libraries.glob("*.so*")
+    ]
+    for name in ("smoke", "workloads"):
+        files.append(OverlayFile(GUEST / name, f"{GUEST_FILES}/{name}"))
+    return files
+
+
+@contextmanager
+def running_vm(
+    options: ExecutorOptions, settings: GuestSettings, progress: Progress
+) -> Iterator[tuple[Vm, DeviceServer]]:
+    """Build what is missing, start a device server and boot a machine with the device.
+
+    Raises:
+        LauncherError: The machine could not be prepared or started.
+        BuildError: The driver or the libraries could not be built.
+        DeviceServerError: The device server did not start.
+    """
+    libraries = cuda_libraries()
+    kernel = find_kernel(settings.kernel, progress=progress)
+    module = driver(kernel)
+    with DeviceServer(options, shared=True, identity=settings.identity) as server:
+        config = VmConfig(
+            kernel=settings.kernel,
+            accel=settings.accel,
+            cpus=settings.cpus,
+            memory_mib=settings.memory_mib,
+            vfio_user_sockets=[server.device_socket],
+            drivers=[module],
+            overlay=guest_files(libraries),
+            shared_folder=settings.share,
+            timeout=settings.timeout,
+            console_log=settings.console_log,
+        )
+        with Vm(config, progress=progress) as vm:
+            try:
+                yield vm, server
+            except LauncherError:
+                if server.has_ended:
+                    print(
+                        f"vgpu-stub: the device server ended:\n{server.log_tail()}",
+                        file=sys.stderr,
+                    )
+                raise
+
+
+def run_in_guest(vm: Vm, command: Sequence[str]) -> int:
+    """Run a command with its output on ours; returns its exit status."""
+    result = vm.run(
+        command,
+        on_stdout=_writer(sys.stdout.buffer),
+        on_stderr=_writer(sys.stderr.buffer),
+    )
+    return result.status
+
+
+def _writer(stream: Any) -> Any:
+    def write(data: bytes) -> None:
+        stream.write(data)
+        stream.flush()
+
+    return write
+
+
+def vm_command(
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[COMMAND...]", help="What to run in the guest; without it a shell."
+        ),
+    ] = None,
+    executor: ExecutorOption = ExecutorChoice.AUTO,
+    memory: MemoryOption = "",
+    watchdog: WatchdogOption = 0.0,
+    identity: IdentityOption = None,
+    kernel: KernelOption = DEFAULT_KERNEL,
+    accel: AccelOption = "auto",
+    cpus: CpusOption = 2,
+    guest_memory: GuestMemoryOption = 1024,
+    share: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Show this folder at /mnt/host."),
+    ] = None,
+    console_log: ConsoleOption = None,
+    timeout: TimeoutOption = None,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Show at the end what the rings carried.")
+    ] = False,
+) -> None:
+    """Boot a virtual machine with the device at 0000:00:05.0.
+
+    With a command, runs it as root in the guest and exits with its status; without one, gives a
+    shell. The first start fetches QEMU and a Debian kernel and builds the guest image.
+
+    Examples:
+
+        vgpu-stub vm -- lspci -s 00:05.0 -v
+
+        vgpu-stub vm --share . --kernel 6.1 -- python3 /mnt/host/my_cuda_program.py
+
+        vgpu-stub vm
+    """
+    options = executor_options(executor, memory, watchdog)
+    settings = GuestSettings(
+        kernel, accel, cpus, guest_memory, share, console_log, timeout, identity
+    )
+    snapshot: dict[str, Any] | None = None
+    with (
+        console_progress() as progress,
+        running_vm(options, settings, progress) as (vm, server),
+    ):
+        status = run_in_guest(vm, command) if command else vm.shell()
+        if stats:
+            snapshot = server.snapshot()
+    if snapshot:
+        print_account(snapshot)
+    raise typer.Exit(status)
