@@ -1,4 +1,4 @@
-"""Launch virtual machines with VGPU-STUB devices: QEMU, kernels, guest image, and what runs in them.
+"""Launch virtual machines with VGPU-STUB devices, and run commands in them.
 
 One machine::
 

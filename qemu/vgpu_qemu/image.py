@@ -20,18 +20,48 @@ from vgpu_qemu.errors import ImageError
 from vgpu_qemu.guest_files import image_file
 from vgpu_qemu.packages import TRIXIE, Archive
 from vgpu_qemu.progress import Progress, silent
+from vgpu_qemu.pycuda_wheel import pycuda_key, pycuda_packages
 from vgpu_qemu.runtime import Runtime, fetch_runtime
 
-_BASE_PACKAGES = (
-    "base-files base-passwd bash busybox-static coreutils dash diffutils findutils grep gzip kmod "
-    "less libc-bin mawk mount pciutils procps python3 sed strace tar udev util-linux"
-).split()
-_CUDA_PACKAGES = (
-    "python3-mako python3-numpy python3-platformdirs python3-pytest python3-pytest-timeout "
-    "python3-pyudev python3-typing-extensions"
-).split()
+_BASE_PACKAGES = [
+    "base-files",
+    "base-passwd",
+    "bash",
+    "busybox-static",
+    "coreutils",
+    "dash",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+    "kmod",
+    "less",
+    "libc-bin",
+    "mawk",
+    "mount",
+    "pciutils",
+    "procps",
+    "python3",
+    "sed",
+    "strace",
+    "tar",
+    "udev",
+    "util-linux",
+]
+_CUDA_PACKAGES = [
+    "python3-mako",
+    "python3-numpy",
+    "python3-platformdirs",
+    "python3-pytest",
+    "python3-pytest-timeout",
+    "python3-pyudev",
+    "python3-typing-extensions",
+]
 VARIANTS = {"base": _BASE_PACKAGES, "cuda": [*_BASE_PACKAGES, *_CUDA_PACKAGES]}
 """What a guest can hold: `base` has a shell and Python; `cuda` also numpy, pytest and pycuda."""
+
+_RECIPE = 1
+"""Raised when the way of building changes, so that the cache builds anew."""
 
 _TOOLS = ["erofs-utils", "lz4", "zstd"]
 _UNWANTED = (
@@ -50,10 +80,10 @@ _UNWANTED = (
     "usr/lib/python3.13/lib2to3",
     "usr/lib/python3.13/turtledemo",
 )
-_KEPT_FROM_UNWANTED = ("usr/lib/systemd/systemd-udevd", "usr/lib/systemd/libsystemd-shared-257.so")
 _ALTERNATIVES = {
     "usr/bin/awk": "mawk",
     "usr/bin/pager": "less",
+    "usr/sbin/udevd": "../bin/udevadm",
     "usr/lib/x86_64-linux-gnu/libblas.so.3": "blas/libblas.so.3",
     "usr/lib/x86_64-linux-gnu/liblapack.so.3": "lapack/liblapack.so.3",
 }
@@ -95,7 +125,13 @@ def build_root_image(
     if variant not in VARIANTS:
         raise ImageError(f"unknown image {variant!r}: use one of {', '.join(VARIANTS)}")
     packages = VARIANTS[variant]
-    recipe = content_key(packages, Path(__file__), image_file("rootfs"))
+    with_pycuda = variant == "cuda"
+    recipe = content_key(
+        _RECIPE,
+        [packages, _UNWANTED, _ALTERNATIVES],
+        image_file("rootfs"),
+        pycuda_key() if with_pycuda else "",
+    )
     answer = f"image-{variant}-{recipe}"
     known = cache.recall(answer)
     if known is None or not cache.path("image", known).exists():
@@ -108,6 +144,9 @@ def build_root_image(
             with cache.scratch() as scratch:
                 tree = scratch / "root"
                 archive.unpack(closure, tree, what=f"guest image {variant!r}")
+                if with_pycuda:
+                    site = tree / "usr/lib/python3/dist-packages"
+                    shutil.copytree(pycuda_packages(cache, progress), site, dirs_exist_ok=True)
                 shutil.copy2(tree / "usr/bin/busybox", entry / "busybox")
                 progress(f"finishing guest image {variant!r}", None)
                 finish_tree(tree)
@@ -121,15 +160,9 @@ def build_root_image(
 
 def finish_tree(tree: Path) -> None:
     """Do in an unpacked root what packages' scripts would have done, and drop what is not used."""
-    kept = {name: (tree / name).read_bytes() for name in _KEPT_FROM_UNWANTED if _is_file(tree, name)}
     for pattern in _UNWANTED:
         for path in list(tree.glob(pattern)):
             shutil.rmtree(path)
-    for name, data in kept.items():
-        path = tree / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        path.chmod(0o755)
     for name, target in _ALTERNATIVES.items():
         if (tree / name).parent.joinpath(target).exists() and not (tree / name).exists():
             (tree / name).symlink_to(target)
@@ -137,17 +170,17 @@ def finish_tree(tree: Path) -> None:
     (tree / "etc/machine-id").write_text("uninitialized\n")
     python = Runtime(tree).command(tree / "usr/bin/python3.13")
     run_step(
-        [*python, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
-        + ["-s", str(tree), "-p", "/", "-j", str(os.cpu_count() or 1)]
-        + [str(tree / "usr/lib/python3.13"), str(tree / "usr/lib/python3/dist-packages")],
+        [
+            *python,
+            *("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+            *("-s", str(tree), "-p", "/", "-j", str(os.cpu_count() or 1)),
+            *(str(tree / "usr/lib/python3.13"), str(tree / "usr/lib/python3/dist-packages")),
+        ],
         "compiling Python modules",
+        # Some packages carry templates and samples that are no valid Python.
         tolerate_failure=True,
     )
     run_step([str(tree / "usr/sbin/ldconfig"), "-r", str(tree)], "writing the library cache")
-
-
-def _is_file(tree: Path, name: str) -> bool:
-    return (tree / name).is_file()
 
 
 def make_erofs(source: Path, image: Path, cache: Cache, progress: Progress = silent) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vgpu_qemu.cache import Cache, content_key
 from vgpu_qemu.errors import KernelError, LauncherError
-from vgpu_qemu.packages import BOOKWORM, TRIXIE, TRIXIE_BACKPORTS, Archive, Suites
+from vgpu_qemu.packages import BOOKWORM, TRIXIE, TRIXIE_BACKPORTS, Archive
 from vgpu_qemu.progress import Progress, console_progress, silent
 from vgpu_qemu.runtime import fetch_runtime, runs_here, wrap_program
 
@@ -76,7 +76,9 @@ def find_kernel(
         return _debian_kernel(name, cache or Cache(), refresh, progress)
     if "/" in name or Path(name).is_file():
         return local_kernel(Path(name))
-    raise KernelError(f"unknown kernel {name!r}: use {', '.join(SUPPORTED)} or the path of an image")
+    raise KernelError(
+        f"unknown kernel {name!r}: use {', '.join(SUPPORTED)} or the path of an image"
+    )
 
 
 def local_kernel(path: Path) -> Kernel:
@@ -150,9 +152,7 @@ def _kernel_at(entry: Path, release: str) -> Kernel:
         if (path / "kernel").is_dir()
     )
     vmlinuz = next(
-        path
-        for path in (entry / f"boot/vmlinuz-{release}", modules / "vmlinuz")
-        if path.is_file()
+        path for path in (entry / f"boot/vmlinuz-{release}", modules / "vmlinuz") if path.is_file()
     )
     return Kernel(release, vmlinuz, modules, entry / f"usr/src/linux-headers-{release}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import stat
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -33,7 +33,7 @@ class OverlayFile:
 
 
 def build_overlay(
-    image: Path, files: list[OverlayFile], drivers: list[Path], cache: Cache
+    image: Path, files: Sequence[OverlayFile], drivers: Sequence[Path], cache: Cache
 ) -> None:
     """Write the overlay image.
 

@@ -28,8 +28,10 @@ CUDA_HEADERS = ("nvidia-cuda-runtime==13.0.96", "nvidia-cuda-profiler-api==13.0.
 PURE_DEPENDENCIES = ("pytools==2026.1.1", "siphash24==1.9")
 """What pycuda needs besides the packages that the image takes from Debian."""
 
-_BUILD_PACKAGES = ["libpython3.13-dev", "python3", "python3-setuptools", "python3-wheel"]
-_NUMPY_PACKAGE = "python3-numpy"
+_RECIPE = 1
+"""Raised when the way of building changes, so that the cache builds anew."""
+
+_BUILD_PACKAGES = ["libpython3.13-dev", "python3-numpy", "python3-setuptools", "python3-wheel"]
 _SITE_CONFIGURATION = """\
 CUDA_INC_DIR = {include!r}
 CUDADRV_LIB_DIR = [{stub!r}]
@@ -47,7 +49,6 @@ def pycuda_packages(cache: Cache, progress: Progress = silent) -> Path:
         ImageError: A compiler is missing or the build failed.
         PackageError: What it is built from could not be had.
     """
-    key = content_key(Path(__file__), _toolchain())
 
     def build(directory: Path) -> None:
         with cache.scratch() as work:
@@ -55,7 +56,6 @@ def pycuda_packages(cache: Cache, progress: Progress = silent) -> Path:
             wheels = work / "wheels"
             _pip_download(wheels, CUDA_HEADERS)
             _pip_download(wheels, PURE_DEPENDENCIES)
-            progress("building pycuda (about a minute)", None)
             wheel = _build_wheel(work, wheels, cache, progress)
             directory.mkdir()
             for path in [wheel, *wheels.glob("*.whl")]:
@@ -63,16 +63,23 @@ def pycuda_packages(cache: Cache, progress: Progress = silent) -> Path:
                     with zipfile.ZipFile(path) as archive:
                         archive.extractall(directory)
 
-    return cache.get("pycuda", key, build)
+    return cache.get("pycuda", pycuda_key(), build)
 
 
-def _toolchain() -> str:
+def pycuda_key() -> str:
+    """Return the key of everything that the result depends on.
+
+    Raises:
+        ImageError: A compiler is missing.
+    """
     compiler = shutil.which("g++")
     if compiler is None:
         raise ImageError("g++ is missing, which builds pycuda; install it: apt-get install g++")
-    return subprocess.run(
+    version = subprocess.run(
         [compiler, "-dumpfullversion"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    ).stdout
+    inputs = (PYCUDA, CUDA_HEADERS, PURE_DEPENDENCIES, _BUILD_PACKAGES, _SITE_CONFIGURATION)
+    return content_key(_RECIPE, inputs, version)
 
 
 def _pip_download(directory: Path, requirements: Sequence[str]) -> None:
@@ -90,8 +97,8 @@ def _pip_download(directory: Path, requirements: Sequence[str]) -> None:
 
 def _build_wheel(work: Path, wheels: Path, cache: Cache, progress: Progress) -> Path:
     archive = Archive(TRIXIE, cache=cache, progress=progress)
-    packages = [*_BUILD_PACKAGES, _NUMPY_PACKAGE]
-    runtime = fetch_runtime("pycuda-build", packages, archive, cache)
+    runtime = fetch_runtime("pycuda-build", _BUILD_PACKAGES, archive, cache)
+    progress("building pycuda (about a minute)", None)
     source = _fetch_source(work)
     headers = work / "cuda"
     for wheel in wheels.glob("nvidia_*.whl"):
@@ -101,10 +108,13 @@ def _build_wheel(work: Path, wheels: Path, cache: Cache, progress: Progress) -> 
     stub = work / "stub"
     stub.mkdir()
     _step(
-        ["gcc", "-shared", "-Wl,-soname,libcuda.so.1", "-x", "c", "/dev/null"]
-        + ["-o", str(stub / "libcuda.so")],
+        [
+            *("gcc", "-shared", "-Wl,-soname,libcuda.so.1", "-x", "c", "/dev/null"),
+            *("-o", str(stub / "libcuda.so.1")),
+        ],
         "making the link-time libcuda",
     )
+    (stub / "libcuda.so").symlink_to("libcuda.so.1")
     (source / "siteconf.py").write_text(
         _SITE_CONFIGURATION.format(
             include=include,
@@ -120,17 +130,34 @@ def _build_wheel(work: Path, wheels: Path, cache: Cache, progress: Progress) -> 
         ],
         "building pycuda",
         directory=source,
-        environment=_build_environment(work, runtime),
+        environment=_build_environment(),
     )
-    return next(work.glob("pycuda-*.whl"))
+    wheel = next(work.glob("pycuda-*.whl"))
+    _check_loads(wheel, work, runtime)
+    return wheel
+
+
+def _check_loads(wheel: Path, work: Path, runtime: Runtime) -> None:
+    """Make sure that the guest's C and C++ libraries are new enough for what was built here."""
+    unpacked = work / "check"
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(unpacked)
+    libraries = f"{work / 'stub'}:{runtime.loader.parent}"
+    driver = next(unpacked.glob("pycuda/_driver.*.so"))
+    _step(
+        [str(runtime.loader), "--library-path", libraries, "--list", str(driver)],
+        "loading pycuda with the guest's libraries",
+    )
 
 
 def _fetch_source(work: Path) -> Path:
     """Download the source release; pip wants to build its metadata first, which needs nothing."""
     download = work / "sdist"
     _step(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        + ["--no-binary", "pycuda", "--dest", str(download), PYCUDA],
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+            *("--no-binary", "pycuda", "--dest", str(download), PYCUDA),
+        ],
         f"fetching {PYCUDA}",
     )
     shutil.unpack_archive(next(download.glob("pycuda-*.tar.gz")), work, filter="data")
@@ -149,12 +176,7 @@ def _python_include(work: Path, runtime: Runtime) -> Path:
     return directory
 
 
-def _build_environment(work: Path, runtime: Runtime) -> dict[str, str]:
-    libraries = runtime.root / "usr/lib/x86_64-linux-gnu"
-    numerics = work / "numerics"
-    numerics.mkdir()
-    for name in ("blas/libblas.so.3", "lapack/liblapack.so.3"):
-        (numerics / Path(name).name).symlink_to(libraries / name)
+def _build_environment() -> dict[str, str]:
     return {
         **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
         "CC": "gcc",

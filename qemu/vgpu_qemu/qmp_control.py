@@ -71,4 +71,6 @@ class QmpControl:
         except TimeoutError as error:
             raise VmTimeoutError(f"QEMU did not answer {what!r} within {timeout:g} s") from error
         except (QMPError, OSError, EOFError) as error:
-            raise VmError(f"QEMU's answer to {what!r}: {error or type(error).__name__}") from error
+            raise VmError(
+                f"QEMU's answer to {what!r}: {str(error) or type(error).__name__}"
+            ) from error

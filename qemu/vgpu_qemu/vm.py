@@ -1,8 +1,8 @@
 """A virtual machine from start to end: `with Vm(VmConfig(...)) as vm: vm.run(["true"])`.
 
 Entering prepares what the machine needs (fetching and building what the cache lacks), starts QEMU
-and waits for the agent in the guest. Leaving, by whatever way, ends QEMU and its helpers and removes
-their files. Anything that goes wrong is reported with the last lines of the guest's console.
+and waits for the agent in the guest. Leaving, by whatever way, ends QEMU and its helpers and
+removes their files. Anything that goes wrong is reported with the guest's last console lines.
 """
 
 from __future__ import annotations
