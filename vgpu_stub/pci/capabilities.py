@@ -125,7 +125,6 @@ class PciExpressCapability:
     _LINK_CAPABILITIES = 0x0C
     _LINK_CONTROL = 0x10
     _LINK_STATUS = 0x12
-    _DEVICE_CONTROL_2 = 0x28
     _LINK_CAPABILITIES_2 = 0x2C
     _LINK_CONTROL_2 = 0x30
 
@@ -143,8 +142,6 @@ class PciExpressCapability:
     _LINK_CONTROL_WRITEABLE = 0x00C3
     #: Supported link speeds vector: 2.5, 5 and 8 GT/s.
     _LINK_SPEEDS = 0x7 << 1
-    #: Completion timeout value and disable.
-    _DEVICE_CONTROL_2_WRITEABLE = 0x001F
     _LINK_CONTROL_2_WRITEABLE = 0x000F
 
     def __init__(self, on_function_level_reset: Callable[[], None]) -> None:
@@ -168,9 +165,6 @@ class PciExpressCapability:
         registers.define(offset + self._LINK_CAPABILITIES, 4, link)
         registers.define(offset + self._LINK_CONTROL, 2, writeable=self._LINK_CONTROL_WRITEABLE)
         registers.define(offset + self._LINK_STATUS, 2, link)
-        registers.define(
-            offset + self._DEVICE_CONTROL_2, 2, writeable=self._DEVICE_CONTROL_2_WRITEABLE
-        )
         registers.define(offset + self._LINK_CAPABILITIES_2, 4, self._LINK_SPEEDS)
         registers.define(
             offset + self._LINK_CONTROL_2,
