@@ -165,12 +165,38 @@ static inline void vgpu_ring_doorbell(struct vgpu_device *vgpu, u32 channel)
 	vgpu_write(vgpu, VGPU_REG_DOORBELL + 4 * channel, 1);
 }
 
+/* Enters a section in which the device stays live, or returns false. */
+static inline bool vgpu_enter(struct vgpu_device *vgpu, int *section)
+{
+	*section = srcu_read_lock(&vgpu->srcu);
+	if (smp_load_acquire(&vgpu->state) == VGPU_LIVE) /* pairs with vgpu_start_locked() */
+		return true;
+	srcu_read_unlock(&vgpu->srcu, *section);
+	return false;
+}
+
+static inline void vgpu_exit(struct vgpu_device *vgpu, int section)
+{
+	srcu_read_unlock(&vgpu->srcu, section);
+}
+
+/* As vgpu_enter(), and the channel is neither ended nor from before a reset. */
+static inline bool vgpu_client_enter(struct vgpu_client *client, int *section)
+{
+	struct vgpu_device *vgpu = client->vgpu;
+
+	if (!vgpu_enter(vgpu, section))
+		return false;
+	if (vgpu->epoch == client->epoch && !READ_ONCE(client->ended))
+		return true;
+	vgpu_exit(vgpu, *section);
+	return false;
+}
+
 /* vgpu_drv.c */
 extern unsigned int vgpu_admin_timeout_ms;
 
 /* vgpu_reset.c */
-bool vgpu_enter(struct vgpu_device *vgpu, int *section);
-void vgpu_exit(struct vgpu_device *vgpu, int section);
 int vgpu_state_error(struct vgpu_device *vgpu);
 int vgpu_identify(struct vgpu_device *vgpu);
 int vgpu_start(struct vgpu_device *vgpu);
@@ -205,7 +231,6 @@ struct vgpu_client *vgpu_client_create(struct vgpu_device *vgpu, struct inode *i
 void vgpu_client_close(struct vgpu_client *client);
 struct vgpu_client *vgpu_client_get(struct vgpu_device *vgpu, u32 channel);
 void vgpu_client_put(struct vgpu_client *client);
-bool vgpu_client_enter(struct vgpu_client *client, int *section);
 int vgpu_client_error(struct vgpu_client *client);
 void vgpu_client_kill(struct vgpu_client *client);
 void vgpu_client_bury(struct vgpu_client *client);

@@ -113,7 +113,7 @@ bool vgpu_admin_drain(struct vgpu_device *vgpu)
 		goto out;
 	control = vgpu_admin_control(admin);
 	ring = admin->ring + VGPU_CQ_OFFSET;
-	tail = virt_load_acquire(&control->cq_tail);
+	tail = virt_load_acquire(&control->cq_tail); /* before the entries are read */
 	if (tail - admin->cq_head > vgpu->layout.cq_entries) {
 		dev_err_ratelimited(&vgpu->pdev->dev, "admin completions from %llu to %llu: impossible\n",
 				    admin->cq_head, tail);
@@ -126,7 +126,7 @@ bool vgpu_admin_drain(struct vgpu_device *vgpu)
 		some = true;
 	}
 	if (some)
-		virt_store_release(&control->cq_head, tail);
+		virt_store_release(&control->cq_head, tail); /* after the entries were read */
 out:
 	spin_unlock_irqrestore(&admin->lock, flags);
 	return some;
@@ -156,7 +156,7 @@ static int vgpu_admin_submit(struct vgpu_device *vgpu, struct vgpu_command_heade
 	memcpy(slot, command, bytes);
 	WRITE_ONCE(control->cq_waiting, 1);
 	admin->sq_tail++;
-	virt_store_release(&control->sq_tail, admin->sq_tail);
+	virt_store_release(&control->sq_tail, admin->sq_tail); /* after the command is written */
 	spin_unlock_irq(&admin->lock);
 
 	virt_mb(); /* the tail is visible before sq_sleeping is read */

@@ -40,19 +40,6 @@ struct vgpu_client *vgpu_client_get(struct vgpu_device *vgpu, u32 channel)
 	return client;
 }
 
-/* As vgpu_enter(), and the channel is neither ended nor from before a reset. */
-bool vgpu_client_enter(struct vgpu_client *client, int *section)
-{
-	struct vgpu_device *vgpu = client->vgpu;
-
-	if (!vgpu_enter(vgpu, section))
-		return false;
-	if (vgpu->epoch == client->epoch && !READ_ONCE(client->ended))
-		return true;
-	vgpu_exit(vgpu, *section);
-	return false;
-}
-
 /* Why vgpu_client_enter() refused. */
 int vgpu_client_error(struct vgpu_client *client)
 {

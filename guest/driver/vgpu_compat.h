@@ -10,9 +10,9 @@
 #include <linux/mm.h>
 
 #ifdef VGPU_HAVE_CONST_DEVNODE
-typedef const struct device vgpu_devnode_device;
+#define VGPU_DEVNODE_CONST const
 #else
-typedef struct device vgpu_devnode_device;
+#define VGPU_DEVNODE_CONST
 #endif
 
 static inline void vgpu_vma_flags(struct vm_area_struct *vma, vm_flags_t set, vm_flags_t clear)

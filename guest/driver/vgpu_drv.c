@@ -28,7 +28,8 @@ MODULE_PARM_DESC(admin_timeout_ms, "how long the device may take for an admin co
 static dev_t vgpu_devt;
 static DEFINE_IDA(vgpu_minors);
 
-static char *vgpu_devnode(vgpu_devnode_device *dev, umode_t *mode, kuid_t *uid, kgid_t *gid)
+static char *vgpu_devnode(VGPU_DEVNODE_CONST struct device *dev, umode_t *mode, kuid_t *uid,
+			  kgid_t *gid)
 {
 	if (mode)
 		*mode = VGPU_NODE_MODE;

@@ -102,7 +102,7 @@ static bool vgpu_wait_over(struct vgpu_client *client, u64 seen, int *result)
 		return true;
 	}
 	state = READ_ONCE(client->control->state);
-	tail = virt_load_acquire(&client->control->cq_tail);
+	tail = virt_load_acquire(&client->control->cq_tail); /* the caller reads entries next */
 	vgpu_exit(client->vgpu, section);
 	*result = tail != seen ? 0 : -EIO;
 	return tail != seen || state != VGPU_CHANNEL_READY;

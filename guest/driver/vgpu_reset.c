@@ -16,21 +16,6 @@
 #define VGPU_MAJOR(version) ((version) >> 16)
 #define VGPU_MINOR(version) ((version) & 0xffff)
 
-/* Enters a section in which the device stays live, or returns false. */
-bool vgpu_enter(struct vgpu_device *vgpu, int *section)
-{
-	*section = srcu_read_lock(&vgpu->srcu);
-	if (READ_ONCE(vgpu->state) == VGPU_LIVE)
-		return true;
-	srcu_read_unlock(&vgpu->srcu, *section);
-	return false;
-}
-
-void vgpu_exit(struct vgpu_device *vgpu, int section)
-{
-	srcu_read_unlock(&vgpu->srcu, section);
-}
-
 /* Why vgpu_enter() refused. */
 int vgpu_state_error(struct vgpu_device *vgpu)
 {
@@ -163,7 +148,7 @@ static int vgpu_start_locked(struct vgpu_device *vgpu)
 		goto fail;
 	}
 	vgpu->last_error = VGPU_DEVICE_ERROR_NONE;
-	smp_store_release(&vgpu->state, VGPU_LIVE);
+	smp_store_release(&vgpu->state, VGPU_LIVE); /* after all that vgpu_enter() promises */
 	return 0;
 fail:
 	WRITE_ONCE(vgpu->state, err == -ENODEV ? VGPU_GONE : VGPU_DEAD);
