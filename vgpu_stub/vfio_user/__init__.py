@@ -29,8 +29,8 @@ from .errors import (
 )
 from .irqs import Irq, IrqTable
 from .messages import RegionWrite, SparseArea
+from .observer import Direction, Observer
 from .server import Server, ServerStatistics
-from .session import Direction, Observer
 
 __all__ = [
     "Client",

@@ -49,13 +49,13 @@ from .messages import (
     RegionIoFds,
     RegionWrite,
     SparseArea,
-    Version,
     pack_message,
     pack_write_multi,
     unpack_sparse_areas,
     unpack_write_count,
 )
 from .transport import Connection, Message, close_fds
+from .version import Version
 
 #: What `Client` proposes; the same capabilities in the same order as QEMU 11.1.
 CLIENT_CAPABILITIES: dict[str, object] = {

@@ -89,7 +89,7 @@ class Device(Protocol):
         """Interrupt types, constant like the regions; those not named have no vectors."""
 
     def client_connected(self, client: ConnectedClient) -> None:
-        """Take note of a client whose version is negotiated; nothing is mapped yet."""
+        """Take note of a client, with nothing mapped yet; raising anything drops it."""
 
     def client_disconnected(self, client: ConnectedClient) -> None:
         """Stop using the client's memory and interrupts; they are closed when this returns.

@@ -6,15 +6,12 @@ Nothing here touches a socket or knows what a message does.
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self, cast
+from typing import NamedTuple, Self
 
 from .constants import (
-    DEFAULT_MAX_DATA_XFER_BYTES,
-    DEFAULT_MAX_MSG_FDS,
     HEADER_BYTES,
     REGION_CAP_SPARSE_MMAP,
     FeatureFlag,
@@ -24,7 +21,6 @@ from .constants import (
 from .errors import ProtocolError
 
 _HEADER = struct.Struct("<HHIII")
-_VERSION = struct.Struct("<HH")
 _DMA_MAP = struct.Struct("<IIQQQ")
 _DMA_UNMAP = struct.Struct("<IIQQ")
 _FOUR_WORDS = struct.Struct("<IIII")
@@ -90,72 +86,6 @@ def pack_message(
 ) -> bytes:
     """Return one whole message, header and payload, ready for a single send."""
     return _HEADER.pack(msg_id, command, HEADER_BYTES + len(payload), flags, error) + payload
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """VERSION request and reply: protocol version and the sender's capabilities."""
-
-    major: int
-    minor: int
-    #: The "capabilities" object; None when the message carries no version data at all.
-    capabilities: dict[str, object] | None = None
-
-    def pack(self) -> bytes:
-        """Return the payload; the JSON is compact and ends in the NUL that QEMU insists on."""
-        head = _VERSION.pack(self.major, self.minor)
-        if self.capabilities is None:
-            return head
-        document = {"capabilities": self.capabilities}
-        return head + json.dumps(document, separators=(",", ":")).encode() + b"\0"
-
-    @classmethod
-    def unpack(cls, body: bytes) -> Self:
-        """Read a VERSION payload.
-
-        Raises:
-            ProtocolError: The payload is short, or its version data is not NUL-terminated JSON of
-                the shape that the specification gives.
-        """
-        major, minor = _at_least(_VERSION, body, "VERSION")
-        data = body[_VERSION.size :]
-        return cls(major, minor, _parse_version_data(data) if data else None)
-
-    def limit(self, name: str, default: int) -> int:
-        """Return a capability that is a non-negative number, or `default` when it is not given.
-
-        Raises:
-            ProtocolError: The capability is there and is no non-negative integer.
-        """
-        value = (self.capabilities or {}).get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ProtocolError(f"VERSION: {name} must be a non-negative number, got {value!r}")
-        return value
-
-    @property
-    def max_msg_fds(self) -> int:
-        """Number of descriptors that the sender accepts in one message."""
-        return self.limit("max_msg_fds", DEFAULT_MAX_MSG_FDS)
-
-    @property
-    def max_data_xfer_bytes(self) -> int:
-        """Largest `count` of a data transfer that the sender accepts, in bytes."""
-        return self.limit("max_data_xfer_size", DEFAULT_MAX_DATA_XFER_BYTES)
-
-
-def _parse_version_data(data: bytes) -> dict[str, object]:
-    if not data.endswith(b"\0"):
-        raise ProtocolError("VERSION: version data does not end in NUL")
-    try:
-        document = json.loads(data[:-1].decode())
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"VERSION: version data is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise ProtocolError("VERSION: version data is not a JSON object")
-    capabilities = document.get("capabilities", {})
-    if not isinstance(capabilities, dict):
-        raise ProtocolError("VERSION: capabilities is not a JSON object")
-    return cast(dict[str, object], capabilities)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,14 +21,16 @@ from typing import Self
 
 from .device import Device
 from .errors import VfioUserError
-from .session import MAX_MESSAGE_BYTES, Observer, Session
+from .observer import Observer
+from .session import MAX_MESSAGE_BYTES, Session
 from .transport import Connection
 
 _log = logging.getLogger(__name__)
 
 _BACKLOG = 64
-#: How long, in seconds, a new client waits for the end of a session whose client has just gone.
-_HANDOVER_S = 2.0
+#: How long, in seconds, a new client waits for the session of one that has just gone; QEMU waits 5
+#: for the answer to its VERSION.
+_HANDOVER_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,8 @@ class Server:
         for session in sessions:
             session.disconnect()
         for thread in sessions.values():
+            if thread is threading.current_thread():
+                continue
             thread.join(timeout_s)
             if thread.is_alive():
                 _log.error("a device did not return within %s s; its thread is left", timeout_s)

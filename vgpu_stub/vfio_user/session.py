@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import NamedTuple
 
 from .constants import (
@@ -27,7 +27,6 @@ from .constants import (
     PROTOCOL_MINOR,
     Command,
     DeviceFlag,
-    DmaFlag,
     DmaUnmapFlag,
     FeatureFlag,
     HeaderFlag,
@@ -37,10 +36,7 @@ from .device import Device, Region
 from .dma import DmaMap
 from .errors import (
     DisconnectedError,
-    DmaFaultError,
     ProtocolError,
-    RemoteError,
-    ReplyTimeoutError,
     VfioUserError,
 )
 from .irqs import Irq, IrqTable
@@ -50,7 +46,6 @@ from .messages import (
     REGION_INFO_BYTES,
     DeviceFeature,
     DeviceInfo,
-    DmaAccess,
     DmaMapRequest,
     DmaUnmapRequest,
     Header,
@@ -59,13 +54,15 @@ from .messages import (
     RegionAccess,
     RegionInfo,
     RegionIoFds,
-    Version,
     pack_message,
     pack_sparse_capability,
     pack_write_count,
     unpack_write_multi,
 )
+from .observer import Direction, Observer
+from .requests import ClientRequests
 from .transport import Connection, Message, close_fds
+from .version import Version
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +76,9 @@ MAX_MESSAGE_BYTES = HEADER_BYTES + MAX_DATA_XFER_BYTES + 64
 #: Refusals of one client that are logged as warnings.
 _LOUD_REFUSALS = 20
 
+#: A handler that takes longer, in seconds, is logged: QEMU gives the device up after 5.
+_SLOW_HANDLER_S = 1.0
+
 _COMMANDS_WITH_FDS = frozenset({Command.DMA_MAP, Command.DEVICE_SET_IRQS})
 # Plain integers, because operators on an IntFlag cost a microsecond each on the register path.
 _NO_REPLY = int(HeaderFlag.NO_REPLY)
@@ -87,32 +87,10 @@ _BAD_COMMAND_FLAGS = ~int(HeaderFlag.NO_REPLY | HeaderFlag.ERROR)
 _COMMAND_NAMES: dict[int, str] = {command.value: command.name for command in Command}
 
 
-class Direction(Enum):
-    """Which way a message went, as this process sees it."""
-
-    RECEIVED = "received"
-    SENT = "sent"
-
-
-#: Called for each message with the name of its command, its direction and its size in bytes.
-Observer = Callable[[str, Direction, int], None]
-
-
 class _Reply(NamedTuple):
     payload: bytes = b""
     #: Descriptors to pass along; they stay the device's.
     fds: tuple[int, ...] = ()
-
-
-class _Request:
-    """A request of ours that awaits the client's reply."""
-
-    __slots__ = ("command", "done", "reply")
-
-    def __init__(self, command: Command) -> None:
-        self.command = command
-        self.done = threading.Event()
-        self.reply: Message | None = None
 
 
 class Session:
@@ -122,13 +100,9 @@ class Session:
         """Prepare to serve a connection, which the session then owns."""
         self._connection = connection
         self._observer = observer
-        self._thread_id = 0
         self._peer_max_fds = 0
         self._peer_max_data_bytes = 0
-        self._requests: dict[int, _Request] = {}
-        self._requests_lock = threading.Lock()
-        self._next_request_id = 0
-        self._closed = False
+        self._requests = ClientRequests(connection, self._note)
         #: Messages received and sent, by command name.
         self.message_counts: dict[str, int] = {}
         #: Requests of the client that were answered with an error.
@@ -161,7 +135,7 @@ class Session:
 
     def run(self, device_factory: Callable[[], Device]) -> None:
         """Serve the client until it goes, breaks the protocol beyond repair, or is disconnected."""
-        self._thread_id = threading.get_ident()
+        self._requests.reply_thread_id = threading.get_ident()
         try:
             self._connection.set_send_timeout(SEND_TIMEOUT_S)
             self._connection.set_receive_timeout(HANDSHAKE_TIMEOUT_S)
@@ -175,7 +149,7 @@ class Session:
         except Exception:
             _log.exception("client dropped after an unexpected error")
         finally:
-            self._fail_requests()
+            self._requests.close()
             self.dma.clear()
             self.irqs.clear()
             self._connection.close()
@@ -219,6 +193,7 @@ class Session:
         self._peer_max_data_bytes = proposed.max_data_xfer_bytes
         if self._peer_max_data_bytes == 0:
             raise ProtocolError("VERSION: max_data_xfer_size must not be 0")
+        self._requests.max_data_bytes = min(self._peer_max_data_bytes, MAX_DATA_XFER_BYTES)
         ours: dict[str, object] = {
             "max_msg_fds": MAX_MSG_FDS,
             "max_data_xfer_size": MAX_DATA_XFER_BYTES,
@@ -244,7 +219,7 @@ class Session:
             while (message := self._connection.receive()) is not None:
                 self._process(message)
         finally:
-            self._fail_requests()
+            self._requests.close()
             device.client_disconnected(self)
 
     # A message.
@@ -254,7 +229,7 @@ class Session:
         self._note(header.command, Direction.RECEIVED, header.size)
         try:
             if header.is_reply:
-                self._take_reply(message)
+                self._requests.take_reply(message)
                 return
             refusal: VfioUserError | None = None
             try:
@@ -264,10 +239,15 @@ class Session:
                 if handler is None:
                     raise ProtocolError(f"command {header.command} is not supported", errno.ENOTSUP)
                 if fds and header.command not in _COMMANDS_WITH_FDS:
-                    raise ProtocolError(f"{handler.__name__}: unexpected descriptors")
-                if fds_truncated or len(fds) > MAX_MSG_FDS:
+                    raise ProtocolError("unexpected descriptors")
+                if fds_truncated:
+                    raise ProtocolError("no room for its descriptors", errno.EMFILE)
+                if len(fds) > MAX_MSG_FDS:
                     raise ProtocolError(f"more than {MAX_MSG_FDS} descriptors in one message")
+                started = time.monotonic()
                 reply = handler(body, fds)
+                if (elapsed := time.monotonic() - started) > _SLOW_HANDLER_S:
+                    _log.warning("device took %.1f s on %s", elapsed, _name(header.command))
             except VfioUserError as error:
                 refusal = error
             except Exception:
@@ -458,83 +438,15 @@ class Session:
             f"access {offset:#x}+{count:#x} exceeds region {index} of {region.size:#x} bytes"
         )
 
-    # Requests of the device to the client.
+    # Client memory by messages (see `ConnectedClient`).
 
     def dma_read(self, iova: int, count: int, timeout_s: float = 5.0) -> bytes:
-        """Read client memory by DMA_READ messages (see `ConnectedClient.dma_read`)."""
-        parts = []
-        for address, length in self._transfers(iova, count, DmaFlag.READ):
-            access = DmaAccess(address, length)
-            reply = self._request(Command.DMA_READ, access.pack(), timeout_s)
-            data = reply.body[len(access.pack()) :]
-            if DmaAccess.unpack(reply.body) != access or len(data) != length:
-                raise ProtocolError(f"DMA_READ: the reply does not fit {address:#x}+{length:#x}")
-            parts.append(data)
-        return b"".join(parts)
+        """Read client memory by DMA_READ messages."""
+        return self._requests.dma_read(self.dma, iova, count, timeout_s)
 
     def dma_write(self, iova: int, data: bytes, timeout_s: float = 5.0) -> None:
-        """Write client memory by DMA_WRITE messages (see `ConnectedClient.dma_write`)."""
-        for address, length in self._transfers(iova, len(data), DmaFlag.WRITE):
-            start = address - iova
-            access = DmaAccess(address, length)
-            payload = access.pack() + data[start : start + length]
-            self._request(Command.DMA_WRITE, payload, timeout_s)
-
-    def _transfers(self, iova: int, count: int, needed: DmaFlag) -> list[tuple[int, int]]:
-        if threading.get_ident() == self._thread_id:
-            raise VfioUserError(
-                errno.EDEADLK, "DMA by message inside a handler: the client waits for this handler"
-            )
-        step = min(self._peer_max_data_bytes, MAX_DATA_XFER_BYTES)
-        transfers = []
-        for window, offset, length in self.dma.segments(iova, count):
-            if not window.flags & needed:
-                raise DmaFaultError(iova, count, f"{window!r} does not allow {needed.name}")
-            first = window.iova + offset
-            for address in range(first, first + length, step):
-                transfers.append((address, min(step, first + length - address)))
-        return transfers
-
-    def _request(self, command: Command, payload: bytes, timeout_s: float) -> Message:
-        request = _Request(command)
-        with self._requests_lock:
-            if self._closed:
-                raise DisconnectedError("the client is gone")
-            while self._next_request_id in self._requests:
-                self._next_request_id = (self._next_request_id + 1) & 0xFFFF
-            msg_id = self._next_request_id
-            self._next_request_id = (msg_id + 1) & 0xFFFF
-            self._requests[msg_id] = request
-        try:
-            message = pack_message(msg_id, command, payload)
-            self._note(command, Direction.SENT, len(message))
-            self._connection.send(message)
-            if not request.done.wait(timeout_s):
-                raise ReplyTimeoutError(f"no reply to {command.name} in {timeout_s} s")
-        finally:
-            with self._requests_lock:
-                self._requests.pop(msg_id, None)
-        reply = request.reply
-        if reply is None:
-            raise DisconnectedError("the client went before it replied")
-        if reply.header.flags & HeaderFlag.ERROR:
-            raise RemoteError(reply.header.error, f"client refused {command.name}")
-        return reply
-
-    def _take_reply(self, message: Message) -> None:
-        with self._requests_lock:
-            request = self._requests.get(message.header.msg_id)
-        if request is None or request.command != message.header.command:
-            _log.warning("ignored a reply to no request: %s", message.header)
-            return
-        request.reply = message
-        request.done.set()
-
-    def _fail_requests(self) -> None:
-        with self._requests_lock:
-            self._closed = True
-            for request in self._requests.values():
-                request.done.set()
+        """Write client memory by DMA_WRITE messages."""
+        self._requests.dma_write(self.dma, iova, data, timeout_s)
 
 
 def _name(command: int) -> str:

@@ -6,9 +6,11 @@ no descriptor that it did not hold before.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
+import resource
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -198,15 +200,53 @@ def test_no_reply_is_honoured_for_a_refused_command(ready: Raw) -> None:
     assert ready.error(13) == 0
 
 
-@pytest.mark.parametrize("command", [3, 4, 5, 7, 9, 10, 13, 15, 16])
-def test_descriptors_where_none_belong_are_refused(ready: Raw, command: int, memfd: int) -> None:
-    assert ready.error(command, bytes(32), [memfd]) == errno.EINVAL
+@pytest.mark.parametrize(
+    ("command", "payload"),
+    [
+        (4, struct.pack("<IIII", 16, 0, 0, 0)),
+        (5, struct.pack("<IIIIQQ", 32, 0, 0, 0, 0, 0)),
+        (6, struct.pack("<IIII", 16, 0, 0, 0)),
+        (7, struct.pack("<IIII", 16, 0, 2, 0)),
+        (9, struct.pack("<QII", 0, 0, 4)),
+        (10, struct.pack("<QIII", 0, 0, 4, 0)),
+        (13, b""),
+        (15, struct.pack("<Q", 0)),
+    ],
+)
+def test_descriptors_where_none_belong_are_refused(
+    ready: Raw, command: int, payload: bytes, memfd: int
+) -> None:
+    assert ready.error(command, payload, [memfd]) == errno.EINVAL
+    assert ready.error(command, payload) == 0
 
 
-@pytest.mark.parametrize("count", [9, 40, 200])
-def test_too_many_descriptors_are_refused(ready: Raw, count: int, memfd: int) -> None:
+def test_descriptor_that_finds_no_room_does_not_become_an_unshared_window(
+    ready: Raw, memfd: int, device: MemoryDevice
+) -> None:
+    """Out of descriptors, the kernel drops them from the message and only says so in a flag."""
     request = struct.pack("<IIQQQ", 32, 3, 0, 0, PAGE)
-    assert ready.error(2, request, [memfd] * count) == errno.EINVAL
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    filling = [os.dup(memfd)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(filling) + 8, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                filling.append(os.dup(memfd))
+        code = ready.error(2, request, [memfd])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in filling:
+            os.close(fd)
+    assert code == errno.EMFILE
+    assert device.client is not None
+    assert len(device.client.dma) == 0
+    assert ready.error(2, request, [memfd]) == 0
+
+
+@pytest.mark.parametrize(("count", "code"), [(9, errno.EINVAL), (200, errno.EMFILE)])
+def test_too_many_descriptors_are_refused(ready: Raw, count: int, code: int, memfd: int) -> None:
+    request = struct.pack("<IIQQQ", 32, 3, 0, 0, PAGE)
+    assert ready.error(2, request, [memfd] * count) == code
     assert ready.error(13) == 0
 
 

@@ -213,6 +213,12 @@ def test_return_from_d3hot_resets_without_no_soft_reset() -> None:
     assert function.power.power_state == 0
 
 
+def test_write_of_d0_in_d0_does_not_reset() -> None:
+    function = Function(no_soft_reset=False)
+    function.write(PMCSR, 2, 0x0000)
+    assert function.resets == []
+
+
 @pytest.mark.parametrize("state", [1, 2])
 def test_unsupported_power_states_are_ignored(function: Function, state: int) -> None:
     function.write(PMCSR, 2, state)

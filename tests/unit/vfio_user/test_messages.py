@@ -25,13 +25,13 @@ from vgpu_stub.vfio_user.messages import (
     RegionIoFds,
     RegionWrite,
     SparseArea,
-    Version,
     pack_message,
     pack_sparse_capability,
     pack_write_multi,
     unpack_sparse_areas,
     unpack_write_multi,
 )
+from vgpu_stub.vfio_user.version import Version
 
 u16 = st.integers(0, 0xFFFF)
 u32 = st.integers(0, 0xFFFFFFFF)
