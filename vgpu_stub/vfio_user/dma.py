@@ -72,6 +72,9 @@ class DmaWindow:
     def view(self) -> memoryview:
         """Return the memory of the window: shape (size,), format "B", aliasing client memory.
 
+        Touching a page that the client has cut off its file since is a SIGBUS, as with any shared
+        mapping; a client that seals its memory against shrinking (QEMU does) rules that out.
+
         A view keeps the memory mapped after the window has gone, so release it when `dma_unmapped`
         is called: the client relies on that.
 

@@ -1,7 +1,7 @@
 """Listens on an AF_UNIX socket and serves a device to each client that connects.
 
 Every client has a thread of its own that waits in `recvmsg`; a client may go and another come
-without a restart, and no client can end the server. The protocol itself is in `session`.
+without a restart, and nothing that a client sends can end the server. The protocol is in `session`.
 """
 
 from __future__ import annotations
