@@ -25,9 +25,7 @@ def _library() -> ctypes.CDLL:
     try:
         return ctypes.CDLL("libnvrtc.so.12")
     except OSError:
-        raise NvrtcError(
-            "NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12"
-        ) from None
+        raise NvrtcError("NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12") from None
 
 
 def _check(status: int, action: str) -> None:

@@ -1,4 +1,4 @@
-"""Kernels that do what they must not: the launch fails with the proper CUresult, nothing else does."""
+"""Kernels that do what they must not: the launch fails with its CUresult, nothing else does."""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ def blocks_for(count: int, threads: int) -> tuple[int, int, int]:
     return -(-count // threads), 1, 1
 
 
-@pytest.mark.parametrize(("count", "threads"), [(1, 32), (1000, 256), (100_003, 96), (65_536, 1024)])
+@pytest.mark.parametrize(
+    ("count", "threads"), [(1, 32), (1000, 256), (100_003, 96), (65_536, 1024)]
+)
 def test_vector_add_with_ragged_end(
     device: Device, kernel: Kernel, count: int, threads: int
 ) -> None:
@@ -40,7 +42,9 @@ def test_matrix_multiply(
     a = rng.standard_normal((rows, inner)).astype(np.float32)
     b = rng.standard_normal((inner, columns)).astype(np.float32)
     out = device.zeros(rows * columns, np.float32)
-    parameters = struct.pack("<QQQiii", device.upload(a), device.upload(b), out, rows, columns, inner)
+    parameters = struct.pack(
+        "<QQQiii", device.upload(a), device.upload(b), out, rows, columns, inner
+    )
     grid = (-(-columns // 16), -(-rows // 16), 1)
     kernel("matrix_multiply").launch(grid, (16, 16, 1), 0, parameters)
     got = device.download(out, (rows, columns), np.float32)
@@ -77,12 +81,12 @@ def test_histogram(device: Device, kernel: Kernel, threads: int) -> None:
     out = device.zeros(256, np.uint32)
     parameters = struct.pack("<QQI", device.upload(values), out, len(values))
     kernel("histogram").launch((12, 1, 1), (threads, 1, 1), 0, parameters)
-    assert np.array_equal(
-        device.download(out, 256, np.uint32), np.bincount(values, minlength=256)
-    )
+    assert np.array_equal(device.download(out, 256, np.uint32), np.bincount(values, minlength=256))
 
 
-def escape_times(width: int, height: int, left: float, top: float, step: float, limit: int) -> Array:
+def escape_times(
+    width: int, height: int, left: float, top: float, step: float, limit: int
+) -> Array:
     f = np.float32
     real = f(left) + np.arange(width, dtype=f)[None, :] * f(step)
     imaginary = f(top) + np.arange(height, dtype=f)[:, None] * f(step)
@@ -238,7 +242,11 @@ def test_last_block_done_pattern(device: Device) -> None:
             if (last) atomicAdd(total, threadIdx.x < gridDim.x ? parts[threadIdx.x] : 0);
         }"""
     )
-    parts, done, total = device.zeros(100, np.int32), device.zeros(1, np.uint32), device.zeros(1, "i4")
+    parts, done, total = (
+        device.zeros(100, np.int32),
+        device.zeros(1, np.uint32),
+        device.zeros(1, "i4"),
+    )
     for round_ in (1, 2, 3):
         function.launch((100, 1, 1), (128, 1, 1), 0, struct.pack("<QQQ", parts, done, total))
         assert device.download(total, 1, np.int32)[0] == 5050 * round_

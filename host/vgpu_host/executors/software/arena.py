@@ -1,8 +1,9 @@
 """Device memory: one reserved range of the process, and what of it is allocated.
 
 A device pointer is the host address. The range is mapped without reserving memory, so only touched
-pages cost anything, and freed pages are given back. Behind the memory that programs can allocate lies
-a scratch part for shared and local memory, so that generic pointers to those pass the same check.
+pages cost anything, and freed pages are given back. Behind the memory that programs can allocate
+lies a scratch part for shared and local memory, so that generic pointers to those pass the same
+check.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .errors import Unsupported
+from .errors import UnsupportedError
 from .ir import Body, Instruction, Label, Symbol
 
 _ENDS = ("bra", "ret", "exit")
@@ -69,7 +69,7 @@ def _successors(block: Block, index: int, labels: dict[str, int]) -> list[int]:
     if last.opcode == "bra":
         (target,) = last.operands
         if not isinstance(target, Symbol) or target.name not in labels:
-            raise Unsupported("undefined branch target", last.position, last.text)
+            raise UnsupportedError("undefined branch target", last.position, last.text)
         taken = labels[target.name]
         if last.predicate is None or taken == index + 1:
             return [taken]

@@ -33,8 +33,8 @@ class SoftwareGpuError(Exception):
         self.message = message
 
 
-class DeviceFault(SoftwareGpuError):
-    """A kernel, or an access on behalf of one, touched what it must not; names kernel and thread."""
+class DeviceFault(SoftwareGpuError):  # noqa: N818 (CUDA calls these faults)
+    """A kernel, or an access on behalf of one, touched what it must not; names the thread."""
 
 
 class PtxError(SoftwareGpuError):
@@ -45,7 +45,7 @@ class PtxError(SoftwareGpuError):
         self.log = log
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """One statement cannot be translated; turned into a `PtxError` with its line by the loader."""
 
     def __init__(self, reason: str, position: int = -1, text: str = "") -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from .errors import Unsupported
+from .errors import UnsupportedError
 from .ir import (
     Address,
     Body,
@@ -29,7 +29,7 @@ def inline_calls(
     """Replace every call in `body`; `load` parses a function of the module, None if it has none.
 
     Raises:
-        Unsupported: recursion, or a call to a function that the module does not define.
+        UnsupportedError: recursion, or a call to a function that the module does not define.
     """
     if not any(isinstance(item, Instruction) and item.opcode == "call" for item in body.items):
         return body
@@ -50,10 +50,12 @@ def _inline(
     assert isinstance(callee_name, Symbol)
     assert isinstance(returned, Vector) and isinstance(arguments, Vector)
     if callee_name.name in active:
-        raise Unsupported("recursive device functions are not supported", call.position, call.text)
+        raise UnsupportedError(
+            "recursive device functions are not supported", call.position, call.text
+        )
     callee = load(callee_name.name)
     if callee is None:
-        raise Unsupported(
+        raise UnsupportedError(
             f"the module does not define the function {callee_name.name}", call.position, call.text
         )
     inline_calls(callee, load, active)
@@ -62,10 +64,12 @@ def _inline(
     formals = callee.returns + callee.parameters
     actuals = returned.items + arguments.items
     if len(formals) != len(actuals):
-        raise Unsupported("wrong number of call arguments", call.position, call.text)
+        raise UnsupportedError("wrong number of call arguments", call.position, call.text)
     for formal, actual in zip(formals, actuals, strict=True):
         if not isinstance(actual, Symbol):
-            raise Unsupported("call arguments must be .param variables", call.position, call.text)
+            raise UnsupportedError(
+                "call arguments must be .param variables", call.position, call.text
+            )
         names[formal.name] = actual.name
     for name, variable in callee.variables.items():
         if variable.space == "local":

@@ -14,10 +14,10 @@ WARP_SIZE = 32
 #: LLVM type that stores a PTX type. Half-precision values live in integers, as PTX does itself.
 STORAGE = {
     "pred": "i1",
-    **{name: "i8" for name in ("b8", "s8", "u8")},
-    **{name: "i16" for name in ("b16", "s16", "u16", "f16", "bf16")},
-    **{name: "i32" for name in ("b32", "s32", "u32", "f16x2", "bf16x2")},
-    **{name: "i64" for name in ("b64", "s64", "u64")},
+    **dict.fromkeys(("b8", "s8", "u8"), "i8"),
+    **dict.fromkeys(("b16", "s16", "u16", "f16", "bf16"), "i16"),
+    **dict.fromkeys(("b32", "s32", "u32", "f16x2", "bf16x2"), "i32"),
+    **dict.fromkeys(("b64", "s64", "u64"), "i64"),
     "f32": "float",
     "f64": "double",
 }
@@ -150,7 +150,23 @@ class Body:
 
 
 _WITHOUT_RESULT = frozenset(
-    "st red bra brx ret exit trap membar fence call prefetch prefetchu nanosleep brkpt pmevent".split()
+    [
+        "st",
+        "red",
+        "bra",
+        "brx",
+        "ret",
+        "exit",
+        "trap",
+        "membar",
+        "fence",
+        "call",
+        "prefetch",
+        "prefetchu",
+        "nanosleep",
+        "brkpt",
+        "pmevent",
+    ]
 )
 
 

@@ -1,7 +1,7 @@
 """LLVM IR text to machine code: optimise, cache on disk, link.
 
-Objects are cached by the hash of everything that shapes them, in a directory that only its owner may
-enter, because its contents are executed.
+Objects are cached by the hash of everything that shapes them, in a directory that only its owner
+may enter, because its contents are executed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs compiled kernels: launch structures, host threads, watchdog, fault reports.
 
-One launch runs at a time. A small one stays on the calling thread; a larger one is shared with a pool
-of host threads, each of which claims chunks of blocks in ascending order inside compiled code.
+One launch runs at a time. A small one stays on the calling thread; a larger one is shared with a
+pool of host threads, each of which claims chunks of blocks in ascending order in compiled code.
 """
 
 from __future__ import annotations
@@ -208,7 +208,8 @@ class Launcher:
         message = f"kernel {kernel.name}, {where}"
         if code == FAULT_STOPPED:
             return DeviceFault(
-                CudaResult.LAUNCH_TIMEOUT, f"kernel {kernel.name} ran longer than the watchdog allows"
+                CudaResult.LAUNCH_TIMEOUT,
+                f"kernel {kernel.name} ran longer than the watchdog allows",
             )
         message = f"{message}, {kernel.describe(position)}"
         if code == FAULT_TRAP:

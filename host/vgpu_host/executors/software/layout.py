@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from .arena import round_up
 from .codegen.emitter import Layout
-from .errors import Unsupported
+from .errors import UnsupportedError
 from .ir import Address, Body, Instruction, Operand, Pair, Symbol, Variable, Vector, size_of
 from .parser import parse_immediate, split_operands
 
@@ -75,14 +75,14 @@ def initial_bytes(variable: Variable, addresses: Mapping[str, int]) -> bytes:
     """The contents of a module variable at load time, zeros after its initialiser.
 
     Raises:
-        Unsupported: an initialiser that is neither numbers nor addresses of module variables.
+        UnsupportedError: an initialiser that is neither numbers nor addresses of module variables.
     """
     text = variable.initializer.replace("{", " ").replace("}", " ").strip()
     data = b"".join(
         _element(part, variable.type, addresses) for part in split_operands(text) if part
     )
     if len(data) > variable.size:
-        raise Unsupported(f"too many initial values for {variable.name}")
+        raise UnsupportedError(f"too many initial values for {variable.name}")
     return data.ljust(variable.size, b"\0")
 
 
@@ -91,7 +91,7 @@ def _element(text: str, type_: str, addresses: Mapping[str, int]) -> bytes:
     found = _ADDRESS.match(text)
     if found:
         if found[1] not in addresses or size != 8:
-            raise Unsupported(f"unsupported initial value {text}")
+            raise UnsupportedError(f"unsupported initial value {text}")
         number = addresses[found[1]] + int(found[2] or "0", 0)
     else:
         literal = parse_immediate(text)

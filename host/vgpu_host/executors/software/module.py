@@ -12,10 +12,10 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .codegen.kernel import KernelText, generate
 from .cfg import Block, build_blocks
+from .codegen.kernel import KernelText, generate
 from .device_attributes import LOCAL_PER_THREAD, MAX_BLOCK, MAX_GRID, MAX_THREADS, SHARED_PER_BLOCK
-from .errors import CudaResult, PtxError, Unsupported
+from .errors import CudaResult, PtxError, UnsupportedError
 from .inline import inline_calls
 from .ir import BITS, Body, Parameter, definitions, uses
 from .launch import ENTRY_TYPE, PARAMETER_WINDOW, CompiledKernel
@@ -95,7 +95,7 @@ class Module:
             for variable in variables:
                 data = initial_bytes(variable, self._globals)
                 ctypes.memmove(self._globals[variable.name], data, len(data))
-        except Unsupported as error:
+        except UnsupportedError as error:
             self.unload()
             raise PtxError(CudaResult.INVALID_PTX, error.reason) from None
         except MemoryError:
@@ -145,7 +145,7 @@ class Module:
             layout = lay_out(body, source.variables, self._globals)
             self._check_limits(layout.shared_size, layout.local_size, layout.parameter_size)
             text = generate(body, analysis, layout)
-        except Unsupported as error:
+        except UnsupportedError as error:
             raise PtxError(CudaResult.INVALID_PTX, self._log(name, error)) from None
         registers = register_estimate(body, blocks, live)
         return Function(
@@ -154,13 +154,15 @@ class Module:
 
     def _check_limits(self, shared: int, local: int, parameters: int) -> None:
         if shared > SHARED_PER_BLOCK:
-            raise Unsupported(f"uses {shared} bytes of shared memory, {SHARED_PER_BLOCK} exist")
+            raise UnsupportedError(
+                f"uses {shared} bytes of shared memory, {SHARED_PER_BLOCK} exist"
+            )
         if local > LOCAL_PER_THREAD:
-            raise Unsupported(f"uses {local} bytes of local memory, {LOCAL_PER_THREAD} exist")
+            raise UnsupportedError(f"uses {local} bytes of local memory, {LOCAL_PER_THREAD} exist")
         if parameters > PARAMETER_WINDOW:
-            raise Unsupported(f"takes {parameters} bytes of parameters")
+            raise UnsupportedError(f"takes {parameters} bytes of parameters")
 
-    def _log(self, name: str, error: Unsupported) -> str:
+    def _log(self, name: str, error: UnsupportedError) -> str:
         where = f"line {self._source.line(error.position)}: " if error.position >= 0 else ""
         text = f": {error.text}" if error.text else ""
         return f"{name}: {where}{error.reason}{text}"

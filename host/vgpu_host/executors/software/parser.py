@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from .errors import CudaResult, PtxError, Unsupported
+from .errors import CudaResult, PtxError, UnsupportedError
 from .ir import (
     STORAGE,
     Address,
@@ -109,7 +109,7 @@ def index_module(text: str) -> ModuleSource:
     start = max(version.end(), target.end(), width.end())
     try:
         _index_declarations(source, start)
-    except Unsupported as error:
+    except UnsupportedError as error:
         line = source.line(error.position)
         raise PtxError(
             CudaResult.INVALID_PTX, f"line {line}: {error.reason}: {error.text}"
@@ -136,9 +136,9 @@ def _index_declarations(source: ModuleSource, position: int) -> None:
                 source.variables[variable.name] = variable
             position = stop + 1
         elif statement.startswith((".alias", ".pragma", ".weak", ".extern", ".visible")):
-            raise Unsupported("unsupported directive", position, _shorten(statement))
+            raise UnsupportedError("unsupported directive", position, _shorten(statement))
         else:
-            raise Unsupported("expected a directive", position, _shorten(statement))
+            raise UnsupportedError("expected a directive", position, _shorten(statement))
 
 
 def _index_function(source: ModuleSource, start: int, stop: int, is_entry: bool) -> int:
@@ -148,7 +148,7 @@ def _index_function(source: ModuleSource, start: int, stop: int, is_entry: bool)
         r"\.entry\s+([\w$]+)" if is_entry else r"\.func\s*(?:\([^)]*\)\s*)?([\w$]+)", header
     )
     if not name_match:
-        raise Unsupported("expected a function name", start, _shorten(header))
+        raise UnsupportedError("expected a function name", start, _shorten(header))
     name = name_match[1]
     if stop < len(text) and text[stop] == ";":
         source.declared.add(name)
@@ -166,7 +166,7 @@ def _skip_space(text: str, position: int) -> int:
 def _next_of(text: str, position: int, characters: str) -> int:
     found = re.compile(f"[{characters}]").search(text, position)
     if not found:
-        raise Unsupported("unexpected end of text", position, _shorten(text[position:]))
+        raise UnsupportedError("unexpected end of text", position, _shorten(text[position:]))
     return found.start()
 
 
@@ -179,12 +179,11 @@ def _matching_brace(text: str, opening: int) -> int:
             depth -= 1
             if depth == 0:
                 return found.start()
-    raise Unsupported("no closing brace", opening, _shorten(text[opening:]))
+    raise UnsupportedError("no closing brace", opening, _shorten(text[opening:]))
 
 
 def _end_of_declaration(text: str, position: int) -> int:
-    found = _next_of(text, position, ";")
-    return found
+    return _next_of(text, position, ";")
 
 
 def _shorten(text: str) -> str:
@@ -195,16 +194,15 @@ def parse_declaration(text: str, position: int = -1) -> list[Variable]:
     """Parse a variable declaration (one declarator, optional initialiser) of any state space."""
     declaration = _DECLARATION.match(text.strip())
     if not declaration:
-        raise Unsupported("expected a variable declaration", position, _shorten(text))
+        raise UnsupportedError("expected a variable declaration", position, _shorten(text))
     space = declaration["space"]
     declarator = _DECLARATOR.match(declaration["rest"].strip())
     if not declarator or declarator["type"] not in STORAGE:
-        raise Unsupported("unsupported variable declaration", position, _shorten(text))
-    variables = [_variable(space, declarator, declaration["link"] == "extern", position)]
-    return variables
+        raise UnsupportedError("unsupported variable declaration", position, _shorten(text))
+    return [_variable(space, declarator, declaration["link"] == "extern")]
 
 
-def _variable(space: str, found: re.Match[str], external: bool, position: int) -> Variable:
+def _variable(space: str, found: re.Match[str], external: bool) -> Variable:
     element = size_of(found["type"])
     width = re.search(r"\.v([24])", found["attributes"])
     element *= int(width[1]) if width else 1
@@ -235,7 +233,7 @@ def parse_parameters(text: str) -> tuple[Parameter, ...]:
     offset = 0
     for part in split_operands(text):
         if part.strip().startswith(".reg"):
-            raise Unsupported("parameters in registers are not supported", -1, _shorten(part))
+            raise UnsupportedError("parameters in registers are not supported", -1, _shorten(part))
         for variable in parse_declaration(part):
             offset = -(-offset // variable.alignment) * variable.alignment
             parameters.append(Parameter(variable.name, offset, variable.size, variable.alignment))
@@ -315,7 +313,7 @@ class _BodyParser:
                 position += 1
             elif character == "}":
                 if self.scope.parent is None:
-                    raise Unsupported("unbalanced braces", position)
+                    raise UnsupportedError("unbalanced braces", position)
                 self.scope = self.scope.parent
                 position += 1
             elif label := _LABEL.match(text, position):
@@ -324,7 +322,7 @@ class _BodyParser:
             else:
                 stop = text.find(";", position, end)
                 if stop < 0:
-                    raise Unsupported("statement without ;", position, text[position:end][:80])
+                    raise UnsupportedError("statement without ;", position, text[position:end][:80])
                 self._statement(text[position:stop].strip(), position)
                 position = stop + 1
         self._resolve_branches()
@@ -353,12 +351,12 @@ class _BodyParser:
         )
         if table:
             if table[1] != "branchtargets":
-                raise Unsupported("indirect calls are not supported", position, table.group())
+                raise UnsupportedError("indirect calls are not supported", position, table.group())
             self.targets[name] = [target.strip() for target in table[2].split(",")]
             return table.end()
         unique = name + self.scope.suffix
         if unique in self.labels:
-            raise Unsupported("label defined twice", position, name)
+            raise UnsupportedError("label defined twice", position, name)
         self.labels.add(unique)
         self.body.items.append(Label(unique))
         return position
@@ -374,10 +372,10 @@ class _BodyParser:
         if statement[0] == "@":
             guard, _, statement = statement.partition(" ")
             if not statement:
-                raise Unsupported("predicate without an instruction", position, text)
+                raise UnsupportedError("predicate without an instruction", position, text)
             operand = self._operand(guard[1:], position)
             if not isinstance(operand, Register):
-                raise Unsupported("predicate is not a register", position, text)
+                raise UnsupportedError("predicate is not a register", position, text)
             predicate, statement = operand, statement.strip()
         name, _, rest = statement.replace("\t", " ").partition(" ")
         opcode, *modifiers = name.split(".")
@@ -409,15 +407,17 @@ class _BodyParser:
             elif not callee:
                 callee = part
             else:
-                raise Unsupported("indirect calls are not supported", position, rest)
+                raise UnsupportedError("indirect calls are not supported", position, rest)
         if callee.startswith("%"):
-            raise Unsupported("indirect calls are not supported", position, rest)
+            raise UnsupportedError("indirect calls are not supported", position, rest)
         return (Symbol(callee), Vector(returned), Vector(arguments))
 
     def _branch_table(self, brx: Instruction) -> None:
         index, table = brx.operands
         if not isinstance(table, Symbol) or table.name not in self.targets:
-            raise Unsupported("brx.idx without .branchtargets before it", brx.position, brx.text)
+            raise UnsupportedError(
+                "brx.idx without .branchtargets before it", brx.position, brx.text
+            )
         targets = self.targets[table.name]
         predicate = f"%brx.{len(self.body.items)}"
         self.body.registers[predicate] = "i1"
@@ -450,7 +450,7 @@ class _BodyParser:
                 for variable in parse_declaration(part, position + part_index):
                     self._variable(variable)
         else:
-            raise Unsupported("unsupported directive", position, _shorten(statement))
+            raise UnsupportedError("unsupported directive", position, _shorten(statement))
 
     def _variable(self, variable: Variable) -> None:
         plain = variable.name
@@ -465,7 +465,9 @@ class _BodyParser:
     def _registers(self, statement: str, position: int) -> None:
         found = re.match(r"\.reg\s+\.(\w+)\s+(.*)", statement, re.S)
         if not found or found[1] not in STORAGE:
-            raise Unsupported("unsupported register declaration", position, _shorten(statement))
+            raise UnsupportedError(
+                "unsupported register declaration", position, _shorten(statement)
+            )
         storage = STORAGE[found[1]]
         for name in found[2].split(","):
             name = name.strip()
@@ -480,7 +482,7 @@ class _BodyParser:
     def _operand(self, text: str, position: int) -> Operand:
         text = text.strip()
         if not text:
-            raise Unsupported("empty operand", position)
+            raise UnsupportedError("empty operand", position)
         first = text[0]
         if first == "[":
             return self._address(text, position)
@@ -493,7 +495,7 @@ class _BodyParser:
             inner = self._operand(text[1:], position)
             if isinstance(inner, Register):
                 return Register(inner.name, True)
-            raise Unsupported("! needs a predicate register", position, text)
+            raise UnsupportedError("! needs a predicate register", position, text)
         if text == "_":
             return Register("_")
         found = self.scope.find(text)
@@ -509,23 +511,23 @@ class _BodyParser:
         if first == "%":
             if _SPECIAL.match(text):
                 return Special(text)
-            raise Unsupported("undeclared register", position, text)
+            raise UnsupportedError("undeclared register", position, text)
         symbol = _SYMBOL_OFFSET.match(text)
         if symbol:
             inner_name = self.scope.find(symbol[1])
             name = inner_name[0] if inner_name else symbol[1]
             return Symbol(name, int(symbol[2] or "0", 0))
-        raise Unsupported("cannot parse operand", position, text)
+        raise UnsupportedError("cannot parse operand", position, text)
 
     def _address(self, text: str, position: int) -> Address:
         found = _ADDRESS.match(text)
         if not found:
-            raise Unsupported("unsupported memory operand", position, text)
+            raise UnsupportedError("unsupported memory operand", position, text)
         base = self._operand(found[1], position)
         offset = int(found[2] or "0", 0)
         if isinstance(base, Register | Symbol | Immediate):
             return Address(base, offset)
-        raise Unsupported("unsupported memory operand", position, text)
+        raise UnsupportedError("unsupported memory operand", position, text)
 
     def _resolve_branches(self) -> None:
         for index, scope_start in self.branches:
@@ -537,7 +539,7 @@ class _BodyParser:
             while scope and target.name + scope.suffix not in self.labels:
                 scope = scope.parent
             if scope is None:
-                raise Unsupported("undefined label", instruction.position, instruction.text)
+                raise UnsupportedError("undefined label", instruction.position, instruction.text)
             instruction.operands = (Symbol(target.name + scope.suffix),)
 
 
@@ -561,13 +563,13 @@ def parse_immediate(text: str, position: int = -1) -> Immediate:
         if re.match(r"-?0\d+$", digits):
             return Immediate(int(digits, 8))
         return Immediate(int(digits, 0))
-    raise Unsupported("unsupported literal", position, text)
+    raise UnsupportedError("unsupported literal", position, text)
 
 
 def parse_function(source: ModuleSource, name: str) -> Body:
     """Parse one function of an indexed module.
 
     Raises:
-        Unsupported: with the position of the first statement that is not understood.
+        UnsupportedError: with the position of the first statement that is not understood.
     """
     return _BodyParser(source, source.functions[name]).parse()

@@ -81,8 +81,8 @@ def _between(blocks: list[Block], branch: int, meet: int) -> set[int]:
 def _waiting(result: Analysis, block: int) -> list[int]:
     """Blocks at which lanes may wait while other lanes run `block`.
 
-    Only later blocks qualify, since the lowest block runs first. Lanes that came from `block` itself
-    do not wait in its next block, nor anywhere if `block` runs only once.
+    Only later blocks qualify, since the lowest block runs first. Lanes that came from `block`
+    itself do not wait in its next block, nor anywhere if `block` runs only once.
     """
 
     def may_wait(other: int) -> bool:
@@ -136,7 +136,7 @@ def _is_vector_operand(operand: Operand) -> bool:
 
 
 def reads_local(body: Body, instruction: Instruction) -> bool:
-    """Whether a load or store is private to each lane: local memory or a device function's .param."""
+    """Whether a load or store is private to each lane: local memory or a function's own .param."""
     if "local" in instruction.modifiers:
         return True
     if "param" not in instruction.modifiers:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..ir import BITS, WARP_SIZE, Address, Operand, Register, Symbol
+from vgpu_host.executors.software.ir import BITS, WARP_SIZE, Address, Operand, Register, Symbol
+
 from .emitter import Emitter, Value, integer, mangle
 from .state import FAULT_ADDRESS, FAULT_TRAP
 

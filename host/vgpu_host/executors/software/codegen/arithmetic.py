@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..ir import BITS as WIDTH
-from ..ir import STORAGE, Immediate, Instruction, Vector
+from vgpu_host.executors.software.ir import BITS as WIDTH
+from vgpu_host.executors.software.ir import STORAGE, Immediate, Instruction, Vector
+
 from .emitter import Emitter, Value, integer
 from .floating import emit_float
 from .registry import BITS, INTEGERS, handles
@@ -91,7 +92,7 @@ def emit_multiply24(emitter: Emitter, instruction: Instruction) -> None:
 
 @handles("div rem", f"{INTEGERS} f32 f64 approx full {_ROUNDING}")
 def emit_divide(emitter: Emitter, instruction: Instruction) -> None:
-    """`div`, `rem`: a zero divisor yields all ones (`div`) or the dividend (`rem`), as on hardware."""
+    """`div`, `rem`: by zero, `div` yields all ones and `rem` the dividend, as on hardware."""
     if instruction.type in _FLOATING:
         emit_float(emitter, instruction)
         return
@@ -112,9 +113,7 @@ def divide(emitter: Emitter, a: Value, b: Value, signed: bool) -> tuple[Value, V
         real_quotient = emitter.op(
             "fdiv", emitter.cast(to_float, a, "double"), emitter.cast(to_float, safe, "double")
         )
-        quotient = emitter.cast(
-            "trunc", emitter.cast(to_int, real_quotient, "i64"), a.type
-        )
+        quotient = emitter.cast("trunc", emitter.cast(to_int, real_quotient, "i64"), a.type)
     else:
         unsafe = zero
         if signed:

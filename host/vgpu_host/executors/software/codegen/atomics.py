@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..ir import BITS as WIDTH
-from ..ir import STORAGE, WARP_SIZE, Instruction, Operand, size_of
+from vgpu_host.executors.software.ir import BITS as WIDTH
+from vgpu_host.executors.software.ir import STORAGE, WARP_SIZE, Instruction, Operand, size_of
+
 from .access import locate
 from .emitter import Emitter, Value, integer
 from .memory import address_of, space_of
@@ -102,9 +103,7 @@ def _modify(
     }.get(operation, operation)
     if type_ in ("float", "double") and operation not in ("add", "exch"):
         raise emitter.refuse(f"atomic {operation} of .{instruction.type} is not supported")
-    return emitter.define(
-        f"atomicrmw {name} {pointer}, {values[0]} acq_rel, align {size}", type_
-    )
+    return emitter.define(f"atomicrmw {name} {pointer}, {values[0]} acq_rel, align {size}", type_)
 
 
 def _half_add(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..ir import Instruction, Pair, Register
+from vgpu_host.executors.software.ir import Instruction, Pair, Register
+
 from .emitter import Emitter, Value, integer, real
 from .registry import BITS, INTEGERS, handles
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..cfg import Block, is_barrier
-from ..ir import BITS, WARP_SIZE, Immediate, Instruction
+from vgpu_host.executors.software.cfg import Block, is_barrier
+from vgpu_host.executors.software.ir import BITS, WARP_SIZE, Immediate, Instruction, registers_of
+
 from .access import end_kernel, trap
 from .emitter import Emitter, Value, integer
 from .registry import emit, handles
-from .state import FAULT_STOPPED, LAUNCH
+from .state import FAULT_STOPPED, LAUNCH, WORKER, worker_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Suspension:
     masked: bool
     registers: tuple[str, ...]
     waiting: tuple[int, ...]
+    barrier: Instruction
 
 
 class ControlFlow:
@@ -136,9 +138,7 @@ class ControlFlow:
             old = emitter.define(f"load i1, ptr %wait{target}", "i1")
             emitter.line(f"store {emitter.op('or', old, some)}, ptr %wait{target}")
 
-    def _branch(
-        self, index: int, last: Instruction, target: int | None, other: int | None
-    ) -> None:
+    def _branch(self, index: int, last: Instruction, target: int | None, other: int | None) -> None:
         """A branch that all lanes take the same way."""
         emitter = self.emitter
         assert last.predicate is not None
@@ -196,7 +196,7 @@ class ControlFlow:
             waiting = [target]
         number = len(self.suspensions) + 1
         suspension = Suspension(
-            number, index, target, masked, tuple(sorted(live)), tuple(waiting)
+            number, index, target, masked, tuple(sorted(live)), tuple(waiting), barrier
         )
         self.suspensions.append(suspension)
         for register in suspension.registers:
@@ -225,7 +225,43 @@ class ControlFlow:
 
     def _contribute(self, barrier: Instruction) -> None:
         """Add this warp's lanes to the reduction of `bar.red`; the result is read on resumption."""
-        raise self.emitter.refuse("bar.red is not supported")
+        emitter = self.emitter
+        target, source = barrier.operands[0], barrier.operands[-1]
+        if any(self.analysis.needs_blend(name, emitter.block) for name in registers_of(target)):
+            raise emitter.refuse("bar.red in divergent code is not supported")
+        active = emitter.mask_bits
+        bits = emitter.op("and", emitter.lane_bits(emitter.read(source, "pred")), active)
+        all_set = emitter.cast("zext", emitter.compare("icmp eq", bits, active), "i32")
+        any_set = emitter.cast("zext", emitter.compare("icmp ne", bits, integer(0, "i32")), "i32")
+        for name, operation, value in (
+            ("vote_or", "or", any_set),
+            ("vote_and", "and", all_set),
+            ("vote_count", "add", emitter.intrinsic("ctpop", bits)),
+        ):
+            pointer = self._vote(name, 0)
+            old = emitter.define(f"load i32, ptr {pointer.ref}", "i32")
+            emitter.line(f"store {emitter.op(operation, old, value)}, ptr {pointer.ref}")
+
+    def _vote(self, name: str, rounds_ago: int) -> Value:
+        """Where a reduction is kept: the rounds between barriers use two places in turn."""
+        emitter = self.emitter
+        number = worker_field(emitter, "round", "i32")
+        odd = emitter.op(
+            "and", emitter.op("add", number, integer(rounds_ago, "i32")), Value("1", "i32")
+        )
+        start = emitter.define(f"getelementptr i8, ptr %worker, i64 {WORKER[name]}", "ptr")
+        return emitter.define(f"getelementptr i32, ptr {start.ref}, {odd}", "ptr")
+
+    def _write_reduction(self, suspension: Suspension) -> None:
+        emitter = self.emitter
+        barrier = suspension.barrier
+        emitter.block, emitter.instruction, emitter.guard = suspension.block, barrier, None
+        kind = next(name for name in ("popc", "and", "or") if name in barrier.modifiers)
+        pointer = self._vote({"popc": "vote_count"}.get(kind, f"vote_{kind}"), 1)
+        result = emitter.define(f"load i32, ptr {pointer.ref}", "i32")
+        if kind != "popc":
+            result = emitter.cast("trunc", result, "i1")
+        emitter.write(barrier.operands[0], result)
 
     def _wait_type(self, block: int) -> Value:
         return Value("", "i32" if self.is_masked(block) else "i1")
@@ -235,7 +271,9 @@ class ControlFlow:
             size = max(4, BITS[like.type] // 8 * (WARP_SIZE if like.vector else 1))
             self.context[name] = self.context_size
             self.context_size += -(-size // 8) * 8
-        return self.emitter.define(f"getelementptr i8, ptr %context, i64 {self.context[name]}", "ptr")
+        return self.emitter.define(
+            f"getelementptr i8, ptr %context, i64 {self.context[name]}", "ptr"
+        )
 
     def emit_resumptions(self) -> None:
         """Emit the blocks that restore a suspended warp."""
@@ -254,6 +292,8 @@ class ControlFlow:
                 pointer = self._saved(f"wait {other}", like)
                 value = emitter.define(f"load {like.type}, ptr {pointer.ref}", like.type)
                 emitter.line(f"store {value}, ptr %wait{other}")
+            if "red" in suspension.barrier.modifiers:
+                self._write_reduction(suspension)
             if self.is_masked(suspension.block):
                 self._visit(suspension.block, suspension.target)
             else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..ir import BITS as WIDTH
-from ..ir import STORAGE, Instruction
+from vgpu_host.executors.software.ir import BITS as WIDTH
+from vgpu_host.executors.software.ir import STORAGE, Instruction
+
 from .emitter import Emitter, Value, integer
 from .registry import handles
 from .rounding import adjust

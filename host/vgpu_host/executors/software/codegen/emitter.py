@@ -11,8 +11,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import Unsupported
-from ..ir import (
+from vgpu_host.executors.software.errors import UnsupportedError
+from vgpu_host.executors.software.ir import (
     BITS,
     STORAGE,
     WARP_SIZE,
@@ -24,7 +24,7 @@ from ..ir import (
     Special,
     Symbol,
 )
-from ..uniformity import Analysis
+from vgpu_host.executors.software.uniformity import Analysis
 
 LANES = range(WARP_SIZE)
 
@@ -133,9 +133,9 @@ class Emitter:
         self.allocas.setdefault(slot, llvm_type)
         return slot
 
-    def refuse(self, reason: str) -> Unsupported:
+    def refuse(self, reason: str) -> UnsupportedError:
         """An error that names the current instruction."""
-        return Unsupported(reason, self.instruction.position, self.instruction.text)
+        return UnsupportedError(reason, self.instruction.position, self.instruction.text)
 
     # -- values -----------------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class Emitter:
         return self.bits(self.cast("sext" if signed else "zext", value, f"i{want}"), type_)
 
     def intrinsic(self, name: str, *values: Value, extra: str = "", type_: str = "") -> Value:
-        """Call `llvm.<name>` overloaded on its operand type; `extra` is a trailing scalar operand."""
+        """Call `llvm.<name>` for its operand type; `extra` is a trailing scalar operand."""
         values = self.unify(*values)
         first = values[0]
         suffix = mangle(first)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ir import Instruction
+from vgpu_host.executors.software.ir import Instruction
+
 from .approximate import approximate
 from .emitter import Emitter, Value, integer, real
 from .registry import handles
@@ -79,9 +80,7 @@ def for_each_half(
     """Apply a function of i16 values to the low and the high halves of i32 values."""
     shift = integer(16, "i32")
     low = function([emitter.cast("trunc", value, "i16") for value in operands])
-    high = function(
-        [emitter.cast("trunc", emitter.op("lshr", v, shift), "i16") for v in operands]
-    )
+    high = function([emitter.cast("trunc", emitter.op("lshr", v, shift), "i16") for v in operands])
     high = emitter.op("shl", emitter.cast("zext", high, "i32"), shift)
     return emitter.op("or", emitter.cast("zext", low, "i32"), high)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..ir import WARP_SIZE, Body, Instruction
-from ..uniformity import Analysis
+from vgpu_host.executors.software.ir import WARP_SIZE, Body, Instruction
+from vgpu_host.executors.software.uniformity import Analysis
+
 from . import arithmetic, atomics, compare, control, convert, floating, memory, warp
 from .control import ControlFlow
 from .driver import DECLARATIONS, driver
@@ -36,9 +37,11 @@ def generate(body: Body, analysis: Analysis, layout: Layout) -> KernelText:
     _prologue(emitter, flow)
     prologue = emitter.lines
     context_size = -(-flow.context_size // 64) * 64
+    flushes = _flushes(body)
+    subnormals = ' "denormal-fp-math"="preserve-sign,preserve-sign"' if flushes else ""
     parts = [
         "define internal i32 @warp(ptr %launch, ptr %worker, ptr %context, i32 %resume, i32 %warp)"
-        ' nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" {',
+        f' nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512"{subnormals} {{',
         "entry:",
         *(f"{slot} = alloca {type_}, align 64" for slot, type_ in emitter.allocas.items()),
         *prologue,
@@ -51,7 +54,7 @@ def generate(body: Body, analysis: Analysis, layout: Layout) -> KernelText:
         "ret i32 0",
         "}",
         *sorted(emitter.declarations | DECLARATIONS),
-        driver(context_size, _flushes(body)),
+        driver(context_size, flushes),
         '!0 = !{!"branch_weights", i32 1, i32 100000}',
     ]
     return KernelText("\n".join(parts) + "\n", context_size)
@@ -62,7 +65,7 @@ def _flushes(body: Body) -> bool:
 
 
 def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
-    for name, base, offset, type_ in (
+    for name, base, place, type_ in (
         ("params", "launch", LAUNCH["params"], "ptr"),
         ("arena.base", "launch", LAUNCH["arena_base"], "i64"),
         ("arena.size", "launch", LAUNCH["arena_size"], "i64"),
@@ -72,7 +75,7 @@ def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
         ("local.start", "worker", WORKER["local"], "i64"),
         ("sink", "worker", WORKER["sink"], "i64"),
     ):
-        emitter.line(f"%p.{name} = getelementptr i8, ptr %{base}, i64 {offset}")
+        emitter.line(f"%p.{name} = getelementptr i8, ptr %{base}, i64 {place}")
         emitter.line(f"%{name} = load {type_}, ptr %p.{name}")
     emitter.line("%params.base = ptrtoint ptr %params to i64")
     emitter.line("%shared.size64 = zext i32 %shared.size to i64")
@@ -85,10 +88,10 @@ def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
     offset = emitter.op("mul", wide, Value(str(emitter.layout.local_size), "i64"))
     start = emitter.widen(Value("%local.start", "i64"))
     emitter.line(f"%local.base = add {start}, {offset.ref}")
-    for index in range(len(flow.blocks)):
-        kind = "i32" if flow.is_masked(index) else "i1"
-        emitter.line(f"%wait{index} = alloca {kind}")
-        emitter.line(f"store {kind} 0, ptr %wait{index}")
+    for block in range(len(flow.blocks)):
+        kind = "i32" if flow.is_masked(block) else "i1"
+        emitter.line(f"%wait{block} = alloca {kind}")
+        emitter.line(f"store {kind} 0, ptr %wait{block}")
     cases = " ".join(f"i32 {s.number}, label %resume{s.number}" for s in flow.suspensions)
     emitter.line(f"switch i32 %resume, label %start [ {cases} ]")
     emitter.label("start")

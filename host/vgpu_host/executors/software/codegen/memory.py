@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ir import (
+from vgpu_host.executors.software.ir import (
     STORAGE,
     Address,
     Instruction,
@@ -11,7 +11,8 @@ from ..ir import (
     Vector,
     size_of,
 )
-from ..uniformity import reads_local
+from vgpu_host.executors.software.uniformity import reads_local
+
 from .access import load, locate, store
 from .emitter import Emitter, Value
 from .registry import handles
@@ -80,7 +81,9 @@ def _load_parameters(
     if start < 0 or start + size * len(items) > layout.parameter_size:
         raise emitter.refuse("reads outside the parameter buffer")
     for index, item in enumerate(items):
-        pointer = emitter.define(f"getelementptr i8, ptr %params, i64 {start + index * size}", "ptr")
+        pointer = emitter.define(
+            f"getelementptr i8, ptr %params, i64 {start + index * size}", "ptr"
+        )
         storage = STORAGE[instruction.type]
         value = emitter.define(f"load {storage}, {pointer}, align 1", storage)
         emitter.write(item, value, instruction.type[0] == "s")

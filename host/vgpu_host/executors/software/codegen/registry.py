@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..ir import Instruction
+from vgpu_host.executors.software.ir import Instruction
+
 from .emitter import Emitter
 
 Handler = Callable[[Emitter, Instruction], None]
@@ -41,7 +42,7 @@ def emit(emitter: Emitter, instruction: Instruction) -> None:
     """Translate one instruction that is not a branch.
 
     Raises:
-        Unsupported: no handler, or a modifier that the handler does not understand.
+        UnsupportedError: no handler, or a modifier that the handler does not understand.
     """
     emitter.instruction = instruction
     entry = TABLE.get(instruction.opcode)

@@ -6,7 +6,8 @@ transformations), and where it points the wrong way the result moves by one unit
 
 from __future__ import annotations
 
-from ..ir import BITS
+from vgpu_host.executors.software.ir import BITS
+
 from .emitter import Emitter, Value, integer, real
 
 
@@ -41,8 +42,7 @@ def _error(emitter: Emitter, opcode: str, operands: list[Value], nearest: Value)
             tail = _sum_error(emitter, product, c, total)
             difference = emitter.op("fsub", total, emitter.cast("fpext", nearest, "double"))
             exact = emitter.compare("fcmp oeq", difference, real(0.0, "double"))
-            error = emitter.select(exact, tail, difference)
-            return error
+            return emitter.select(exact, tail, difference)
     raise emitter.refuse(f"directed rounding of {opcode} on this type is not supported")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..ir import WARP_SIZE
+from vgpu_host.executors.software.ir import WARP_SIZE
+
 from .emitter import LANES, Emitter, Value, integer, lanes
 from .state import launch_field, worker_field
 
@@ -13,7 +14,7 @@ def read_special(emitter: Emitter, name: str) -> Value:
     """The value of a special register; 64-bit clocks as i64, all else as i32.
 
     Raises:
-        Unsupported: a special register that this device does not have.
+        UnsupportedError: a special register that this device does not have.
     """
     stem, _, axis = name[1:].partition(".")
     if stem in ("tid", "ntid", "ctaid", "nctaid"):

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from ..ir import WARP_SIZE, Immediate, Instruction, Operand, Pair, Register
+from vgpu_host.executors.software.ir import (
+    WARP_SIZE,
+    Immediate,
+    Instruction,
+    Operand,
+    Pair,
+    Register,
+)
+
 from .emitter import LANES, Emitter, Value, integer, lanes
 from .registry import handles
 
@@ -90,9 +98,7 @@ def permute(emitter: Emitter, value: Value, index: Value) -> Value:
     """Lane `i` of the result is lane `index[i]` of the value; all indexes are within the warp."""
     slot = emitter.stack("permute", f"<{WARP_SIZE} x i32>")
     emitter.line(f"store {value}, ptr {slot}")
-    pointers = emitter.define(
-        f"getelementptr i32, ptr {slot}, {emitter.widen(index)}", "ptr", True
-    )
+    pointers = emitter.define(f"getelementptr i32, ptr {slot}, {emitter.widen(index)}", "ptr", True)
     name = f"llvm.masked.gather.v{WARP_SIZE}i32.v{WARP_SIZE}p0"
     kind = value.llvm_type
     mask_type = f"<{WARP_SIZE} x i1>"
