@@ -29,6 +29,7 @@ from vgpu_qemu.agent_client import (
     OutputCallback,
 )
 from vgpu_qemu.binary import QemuBinary, find_qemu
+from vgpu_qemu.boot_image import boot_image
 from vgpu_qemu.cache import Cache
 from vgpu_qemu.command_line import Machine, build_command
 from vgpu_qemu.console import last_lines
@@ -57,6 +58,8 @@ class VmConfig:
         memory_mib: Guest memory in MiB.
         cpus: Number of virtual processors.
         accel: `auto`, `kvm` or `tcg`.
+        cpu_model: QEMU's name of the processor to show; by default the fastest to emulate that has
+            x86-64-v2 (no AVX), or the machine's own with KVM.
         vfio_user_sockets: Sockets of running device servers; the first device is 0000:00:05.0.
         drivers: Kernel modules of this kernel that the guest loads at start, in this order.
         overlay: Files and directories of this machine that the guest is to have.
@@ -72,6 +75,7 @@ class VmConfig:
     memory_mib: int = 1024
     cpus: int = 2
     accel: str = "auto"
+    cpu_model: str | None = None
     vfio_user_sockets: Sequence[Path] = ()
     drivers: Sequence[Path] = ()
     overlay: Sequence[OverlayFile] = ()
@@ -89,6 +93,7 @@ class VmParts:
     qemu: QemuBinary
     kernel: Kernel
     image: RootImage
+    boot_image: Path
     initrd: Path
     accelerator: Accelerator
 
@@ -112,7 +117,8 @@ def prepare(
     initrd = build_initrd(kernel, image.busybox, shared_folder=shared, cache=cache)
     trial = remembered_trial(qemu, kernel.vmlinuz, cache)
     accelerator = choose_accelerator(config.accel, host_facts(), trial)
-    return VmParts(qemu, kernel, image, initrd, accelerator)
+    boot = boot_image(kernel, cache=cache, progress=progress)
+    return VmParts(qemu, kernel, image, boot, initrd, accelerator)
 
 
 class Vm:
@@ -300,9 +306,10 @@ class Vm:
                 Machine(
                     command=parts.qemu.command,
                     accelerator=parts.accelerator.name,
+                    cpu_model=self.config.cpu_model,
                     cpus=self.config.cpus,
                     memory_mib=self.config.memory_mib,
-                    kernel=parts.kernel.vmlinuz,
+                    kernel=parts.boot_image,
                     initrd=parts.initrd,
                     root_image=parts.image.path,
                     overlay_image=overlay,
