@@ -323,7 +323,7 @@ class _BodyParser:
                 stop = text.find(";", position, end)
                 if stop < 0:
                     raise UnsupportedError("statement without ;", position, text[position:end][:80])
-                self._statement(text[position:stop].strip(), position)
+                self._checked_statement(text[position:stop].strip(), position)
                 position = stop + 1
         self._resolve_branches()
         return self.body
@@ -360,6 +360,13 @@ class _BodyParser:
         self.labels.add(unique)
         self.body.items.append(Label(unique))
         return position
+
+    def _checked_statement(self, statement: str, position: int) -> None:
+        try:
+            self._statement(statement, position)
+        except UnsupportedError as error:
+            detail = f" {error.text}" if error.text and error.text != _shorten(statement) else ""
+            raise UnsupportedError(error.reason + detail, position, _shorten(statement)) from None
 
     def _statement(self, statement: str, position: int) -> None:
         if not statement:

@@ -1,0 +1,182 @@
+"""Divergent control flow: random flow graphs against a lane-by-lane interpreter."""
+
+from __future__ import annotations
+
+import random
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from .conftest import Device
+
+M32 = 0xFFFFFFFF
+REGISTERS = 5
+OPERATIONS = {
+    "add.u32": lambda a, b: a + b,
+    "sub.u32": lambda a, b: a - b,
+    "xor.b32": lambda a, b: a ^ b,
+    "mul.lo.u32": lambda a, b: a * b,
+    "max.u32": max,
+}
+
+
+@dataclass
+class Step:
+    """One random instruction: target, operation, two source registers, optional predicate."""
+
+    target: int
+    operation: str
+    a: int
+    b: int
+    predicated: bool
+
+
+@dataclass
+class Node:
+    """A block: steps, then a jump to `taken` if register % modulus == 0, else to `fallen`."""
+
+    steps: list[Step]
+    register: int
+    modulus: int
+    taken: int
+    fallen: int
+
+
+def random_graph(seed: int, blocks: int) -> list[Node]:
+    rng = random.Random(seed)
+
+    def step() -> Step:
+        return Step(
+            rng.randrange(REGISTERS),
+            rng.choice(list(OPERATIONS)),
+            rng.randrange(REGISTERS),
+            rng.randrange(REGISTERS),
+            rng.random() < 0.3,
+        )
+
+    return [
+        Node(
+            [step() for _ in range(rng.randrange(1, 4))],
+            rng.randrange(REGISTERS),
+            rng.choice([2, 3, 5]),
+            rng.randrange(blocks + 1),
+            rng.randrange(blocks + 1),
+        )
+        for _ in range(blocks)
+    ]
+
+
+def to_ptx(graph: list[Node], barriers: bool) -> str:
+    lines = [
+        ".visible .entry f(.param .u64 p, .param .u32 uniform) {",
+        ".reg .b32 %v<10>, %t<4>; .reg .b64 %x<3>; .reg .pred %p, %q;",
+        "mov.u32 %t0, %tid.x; ld.param.u32 %v1, [uniform]; mov.u32 %v2, 7; mov.u32 %v0, %t0;",
+        "mul.lo.u32 %v3, %t0, %t0; mov.u32 %v4, 1; mov.u32 %v9, 0;",
+    ]
+    for index, node in enumerate(graph):
+        lines.append(f"B{index}: add.u32 %v9, %v9, 1; setp.gt.u32 %p, %v9, 40; @%p bra END;")
+        for step in node.steps:
+            guard = ""
+            if step.predicated:
+                lines.append(f"and.b32 %t1, %v{step.a}, 4; setp.ne.u32 %q, %t1, 0;")
+                guard = "@%q "
+            lines.append(f"{guard}{step.operation} %v{step.target}, %v{step.a}, %v{step.b};")
+        lines.append(f"rem.u32 %t2, %v{node.register}, {node.modulus}; setp.eq.u32 %p, %t2, 0;")
+        lines.append(f"@%p bra {target(graph, node.taken)}; bra {target(graph, node.fallen)};")
+    lines.append("END:")
+    if barriers:
+        lines.append("bar.sync 0;")
+    lines.append("ld.param.u64 %x1, [p]; mad.wide.u32 %x1, %t0, 24, %x1;")
+    for number, register in enumerate([0, 1, 2, 3, 4, 9]):
+        lines.append(f"st.global.u32 [%x1+{4 * number}], %v{register};")
+    lines.append("ret; }")
+    return "\n".join(lines)
+
+
+def target(graph: list[Node], index: int) -> str:
+    return "END" if index == len(graph) else f"B{index}"
+
+
+def interpret(graph: list[Node], thread: int, uniform: int) -> list[int]:
+    values = [thread, uniform, 7, thread * thread & M32, 1]
+    at, steps = 0, 0
+    while at < len(graph):
+        steps += 1
+        if steps > 40:
+            break
+        node = graph[at]
+        for step in node.steps:
+            if not step.predicated or values[step.a] & 4:
+                result = OPERATIONS[step.operation](values[step.a], values[step.b])
+                values[step.target] = result & M32
+        at = node.taken if values[node.register] % node.modulus == 0 else node.fallen
+    return [*values, steps]
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_flow_graph(device: Device, seed: int) -> None:
+    graph = random_graph(seed, blocks=3 + seed % 8)
+    threads = 80
+    function = device.function(to_ptx(graph, barriers=seed % 2 == 1))
+    out = device.zeros(threads * 6, np.uint32)
+    function.launch((1, 1, 1), (threads, 1, 1), 0, struct.pack("<QI", out, 12))
+    got = device.download(out, (threads, 6), np.uint32)
+    assert got.tolist() == [interpret(graph, thread, 12) for thread in range(threads)]
+
+
+def test_barrier_inside_divergent_loops(device: Device) -> None:
+    function = device.cuda(
+        """extern "C" __global__ void f(int *out, int n) {
+            __shared__ int cell;
+            int t = threadIdx.x, sum = 0;
+            if (t >= n) return;
+            for (int i = 0; i < 6; i++) {
+                if (t == i) cell = i * 10;
+                __syncthreads();
+                int extra = 0;
+                for (int k = 0; k < t % 7; k++) extra += cell + k;
+                sum += extra;
+                __syncthreads();
+            }
+            out[t] = sum;
+        }"""
+    )
+    out = device.zeros(100, np.int32)
+    function.launch((1, 1, 1), (128, 1, 1), 0, struct.pack("<Qi", out, 100))
+    expected = [sum(sum(i * 10 + k for k in range(t % 7)) for i in range(6)) for t in range(100)]
+    assert device.download(out, 100, np.int32).tolist() == expected
+
+
+def test_switch_through_a_branch_table(device: Device) -> None:
+    body = (
+        "TS: .branchtargets L0, L1, L2, L3; and.b32 %r1, %a, 3; brx.idx %r1, TS;"
+        "L0: mov.u32 %d, 100; bra DONE; L1: mov.u32 %d, 200; bra DONE;"
+        "L2: mov.u32 %d, 300; bra DONE; L3: mov.u32 %d, 400; DONE:"
+    )
+    lanes = np.arange(70, dtype=np.uint32)
+    got = device.run_lanes(body, [lanes], np.uint32)
+    assert got.tolist() == [100 * (t % 4 + 1) for t in range(70)]
+
+
+def test_return_in_the_middle_of_a_device_function(device: Device) -> None:
+    function = device.cuda(
+        """__device__ __noinline__ int g(int x) {
+            for (int i = 0; i < 10; i++) if (i * i > x) return i;
+            return -x;
+        }
+        extern "C" __global__ void f(int *out) {
+            int t = threadIdx.x;
+            if (t == 50) return;
+            out[t] = g(t) + (t % 2 ? g(t * 2) : 1000);
+        }"""
+    )
+
+    def g(x: int) -> int:
+        return next((i for i in range(10) if i * i > x), -x)
+
+    out = device.zeros(128, np.int32)
+    function.launch((1, 1, 1), (128, 1, 1), 0, struct.pack("<Q", out))
+    expected = [0 if t == 50 else g(t) + (g(t * 2) if t % 2 else 1000) for t in range(128)]
+    assert device.download(out, 128, np.int32).tolist() == expected
