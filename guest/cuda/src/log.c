@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+/* Diagnostics on standard error, for people: VGPU_STUB_LOG=1 shows all of them. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+static void print(const char *format, va_list arguments)
+{
+	char line[512];
+	int room = snprintf(line, sizeof(line), "libcuda (VGPU-STUB) [%d]: ", (int)getpid());
+
+	vsnprintf(line + room, sizeof(line) - (size_t)room, format, arguments);
+	fprintf(stderr, "%s\n", line);
+}
+
+void vgpu_log(const char *format, ...)
+{
+	const char *wanted = getenv("VGPU_STUB_LOG");
+	va_list arguments;
+
+	if (!wanted || !*wanted || (wanted[0] == '0' && !wanted[1]))
+		return;
+	va_start(arguments, format);
+	print(format, arguments);
+	va_end(arguments);
+}
+
+void vgpu_log_always(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	print(format, arguments);
+	va_end(arguments);
+}

@@ -1,0 +1,494 @@
+// SPDX-License-Identifier: MIT
+/* Modules, their kernels and their variables. What was looked up once is kept. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define LOG_BYTES      (16u << 10)
+#define REPLY_BYTES    (48u << 10) /* of MODULE_GET_FUNCTION: more parameters than CUDA allows */
+#define NAME_MAX_BYTES (32u << 10)
+
+struct global {
+	char *name;
+	CUdeviceptr address;
+	size_t size;
+	struct global *next;
+};
+
+struct vgpu_module {
+	struct vgpu_object object;
+	pthread_mutex_t lock; /* guards both lists */
+	struct vgpu_function *functions;
+	struct global *globals;
+};
+
+static struct vgpu_pool modules = {
+	.name = "module",
+	.object_bytes = 128,
+	.capacity = 1u << 16,
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+};
+
+static struct vgpu_pool functions = {
+	.name = "function",
+	.object_bytes = 128,
+	.capacity = 1u << 20,
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+};
+
+static_assert(sizeof(struct vgpu_module) <= 128, "a module fits its pool");
+static_assert(sizeof(struct vgpu_function) <= 128, "a function fits its pool");
+
+/* Where the caller wants the JIT's logs. */
+struct jit_log {
+	char *error;
+	char *info;
+	size_t error_room;
+	size_t info_room;
+	void **error_size; /* out, in place of the option's value */
+	void **info_size;
+};
+
+static CUresult read_options(unsigned int count, const CUjit_option *options, void **values,
+			     struct jit_log *log)
+{
+	if (count && (!options || !values))
+		return CUDA_ERROR_INVALID_VALUE;
+	for (unsigned int i = 0; i < count; i++) {
+		switch (options[i]) {
+		case CU_JIT_ERROR_LOG_BUFFER:
+			log->error = values[i];
+			break;
+		case CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES:
+			log->error_room = (size_t)(uintptr_t)values[i];
+			log->error_size = &values[i];
+			break;
+		case CU_JIT_INFO_LOG_BUFFER:
+			log->info = values[i];
+			break;
+		case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES:
+			log->info_room = (size_t)(uintptr_t)values[i];
+			log->info_size = &values[i];
+			break;
+		case CU_JIT_WALL_TIME: /* an output nobody fills would be a lie */
+			return CUDA_ERROR_NOT_SUPPORTED;
+		default:
+			/* The others tune the compiler and may be left to it. */
+			break;
+		}
+	}
+	return CUDA_SUCCESS;
+}
+
+static void write_log(char *to, size_t room, void **size_out, const char *text, size_t bytes)
+{
+	size_t kept = 0;
+
+	if (to && room) {
+		kept = bytes < room - 1 ? bytes : room - 1;
+		memcpy(to, text, kept);
+		to[kept] = '\0';
+	}
+	if (size_out)
+		*size_out = (void *)(uintptr_t)(kept ? kept + 1 : 0);
+}
+
+/* Sends an image that was picked and unpacked. */
+static CUresult load_image(struct vgpu_context *context, const struct vgpu_image *image,
+			   struct jit_log *log, uint32_t *remote)
+{
+	struct vgpu_cmd_module_load command;
+	struct vgpu_scratch scratch;
+	struct vgpu_reply reply = { 0 };
+	uint64_t log_offset = (image->size + 63) & ~63ull;
+	const char *text;
+	size_t log_bytes = 0;
+	CUresult status = vgpu_scratch_take(log_offset + LOG_BYTES, &scratch);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	memcpy(scratch.address, image->data, image->size);
+	text = (const char *)scratch.address + log_offset;
+	command = vgpu_encode_module_load(vgpu_context_handle(context), scratch.offset, image->size,
+					  scratch.offset + log_offset, scratch.registration,
+					  scratch.registration, LOG_BYTES, image->kind);
+	status = vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
+	*remote = (uint32_t)reply.result[0];
+	if (!(reply.flags & VGPU_COMPLETION_ASYNC_ERROR))
+		log_bytes = reply.result[1] < LOG_BYTES ? reply.result[1] : LOG_BYTES;
+	if (status != CUDA_SUCCESS && log_bytes)
+		vgpu_log("module image refused: %.*s", (int)log_bytes, text);
+	write_log(log->error, log->error_room, log->error_size, text,
+		  status == CUDA_SUCCESS ? 0 : log_bytes);
+	write_log(log->info, log->info_room, log->info_size, text,
+		  status == CUDA_SUCCESS ? log_bytes : 0);
+	vgpu_scratch_give(&scratch);
+	return status;
+}
+
+static CUresult load(CUmodule *out, const void *data, struct jit_log *log)
+{
+	struct vgpu_context *context;
+	struct vgpu_module *module;
+	struct vgpu_image image;
+	CUresult status = vgpu_current(&context);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	if (!out || !data)
+		return CUDA_ERROR_INVALID_VALUE;
+	status = vgpu_image_open(data, &image);
+	if (status != CUDA_SUCCESS)
+		return status;
+	module = vgpu_pool_take(&modules);
+	if (module)
+		status = load_image(context, &image, log, &module->object.remote);
+	else
+		status = CUDA_ERROR_OUT_OF_MEMORY;
+	vgpu_image_close(&image);
+	if (status == CUDA_SUCCESS) {
+		pthread_mutex_init(&module->lock, NULL);
+		module->object.context = context;
+		module->object.context_id = atomic_load(&context->id);
+		*out = (CUmodule)module;
+	} else if (module) {
+		vgpu_pool_give(&modules, module);
+	}
+	return status;
+}
+
+CUresult cuModuleLoadData(CUmodule *out, const void *image)
+{
+	struct jit_log log = { 0 };
+
+	return load(out, image, &log);
+}
+
+CUresult cuModuleLoadDataEx(CUmodule *out, const void *image, unsigned int count,
+			    CUjit_option *options, void **values)
+{
+	struct jit_log log = { 0 };
+	CUresult status = read_options(count, options, values, &log);
+
+	return status == CUDA_SUCCESS ? load(out, image, &log) : status;
+}
+
+CUresult cuModuleLoadFatBinary(CUmodule *out, const void *image)
+{
+	return cuModuleLoadData(out, image);
+}
+
+CUresult cuModuleLoad(CUmodule *out, const char *path)
+{
+	struct jit_log log = { 0 };
+	struct stat about;
+	CUresult status = vgpu_check_initialized();
+	char *image;
+	ssize_t got = 0;
+	int file;
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	if (!path)
+		return CUDA_ERROR_INVALID_VALUE;
+	file = open(path, O_RDONLY | O_CLOEXEC);
+	if (file < 0 || fstat(file, &about) || about.st_size <= 0) {
+		if (file >= 0)
+			close(file);
+		return CUDA_ERROR_FILE_NOT_FOUND;
+	}
+	/* PTX text ends in NUL, which the file does not have. */
+	image = calloc(1, (size_t)about.st_size + 1);
+	while (image && got < about.st_size) {
+		ssize_t part = read(file, image + got, (size_t)(about.st_size - got));
+
+		if (part <= 0 && errno != EINTR)
+			break;
+		got += part > 0 ? part : 0;
+	}
+	close(file);
+	if (!image)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	status = got == about.st_size ? load(out, image, &log) : CUDA_ERROR_FILE_NOT_FOUND;
+	free(image);
+	return status;
+}
+
+/* Frees what the library keeps of a module; the device's part is another matter. */
+static void discard(struct vgpu_module *module)
+{
+	while (module->functions) {
+		struct vgpu_function *function = module->functions;
+
+		module->functions = function->next;
+		free(function->name);
+		free(function->parameters);
+		vgpu_pool_give(&functions, function);
+	}
+	while (module->globals) {
+		struct global *global = module->globals;
+		struct vgpu_range range;
+
+		module->globals = global->next;
+		if (vgpu_ranges_find(VGPU_SIDE_DEVICE, global->address, &range) &&
+		    range.kind == VGPU_RANGE_GLOBAL)
+			vgpu_ranges_remove(VGPU_SIDE_DEVICE, global->address, &range);
+		free(global->name);
+		free(global);
+	}
+	pthread_mutex_destroy(&module->lock);
+	vgpu_pool_give(&modules, module);
+}
+
+struct forgotten {
+	struct vgpu_context *context;
+	uint64_t context_id;
+};
+
+static void forget_one(void *object, void *data)
+{
+	struct vgpu_module *module = object;
+	struct forgotten *forgotten = data;
+
+	if (module->object.context == forgotten->context &&
+	    module->object.context_id == forgotten->context_id)
+		discard(module);
+}
+
+void vgpu_modules_forget(struct vgpu_context *context, uint64_t context_id)
+{
+	struct forgotten forgotten = { context, context_id };
+
+	vgpu_pool_each(&modules, forget_one, &forgotten);
+}
+
+static CUresult resolve(CUmodule handle, struct vgpu_module **module)
+{
+	CUresult status = vgpu_check_initialized();
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	*module = (void *)handle;
+	if (!vgpu_pool_holds(&modules, handle))
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (!vgpu_object_alive(&(*module)->object))
+		return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+	return vgpu_context_check((*module)->object.context);
+}
+
+CUresult cuModuleUnload(CUmodule handle)
+{
+	struct vgpu_cmd_module_unload command;
+	struct vgpu_context *context;
+	struct vgpu_module *module;
+	struct vgpu_reply reply;
+	CUresult status = resolve(handle, &module);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	context = module->object.context;
+	command = vgpu_encode_module_unload(vgpu_context_handle(context), module->object.remote);
+	discard(module);
+	return vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
+}
+
+CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
+{
+	CUresult status = vgpu_check_initialized();
+
+	if (status == CUDA_SUCCESS && !mode)
+		status = CUDA_ERROR_INVALID_VALUE;
+	if (status == CUDA_SUCCESS)
+		*mode = CU_MODULE_LAZY_LOADING;
+	return status;
+}
+
+/* Asks the device for a kernel and its parameter layout. */
+static CUresult fetch_function(struct vgpu_module *module, const char *name, size_t length,
+			       struct vgpu_function **out)
+{
+	struct vgpu_context *context = module->object.context;
+	struct vgpu_cmd_module_get_function command;
+	struct vgpu_function *function;
+	struct vgpu_scratch scratch;
+	struct vgpu_reply reply;
+	size_t layout_bytes;
+	CUresult status = vgpu_scratch_take(REPLY_BYTES, &scratch);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	command = vgpu_encode_module_get_function(vgpu_context_handle(context), scratch.offset,
+						  scratch.registration, REPLY_BYTES,
+						  module->object.remote, (__u32)length);
+	status = vgpu_context_call(context, &command, sizeof(command), name, length, &reply);
+	if (status != CUDA_SUCCESS) {
+		vgpu_scratch_give(&scratch);
+		return status;
+	}
+	function = vgpu_pool_take(&functions);
+	if (function) {
+		memcpy(&function->info, scratch.address, sizeof(function->info));
+		layout_bytes = function->info.parameter_count * sizeof(*function->parameters);
+		function->name = strdup(name);
+		function->parameters = malloc(layout_bytes + 1);
+	}
+	if (!function || !function->name || !function->parameters) {
+		status = CUDA_ERROR_OUT_OF_MEMORY;
+	} else if (reply.result[1] < sizeof(function->info) + layout_bytes ||
+		   reply.result[1] > REPLY_BYTES) {
+		vgpu_log("the device's reply about kernel %s is too short", name);
+		status = CUDA_ERROR_UNKNOWN;
+	} else {
+		memcpy(function->parameters,
+		       (const uint8_t *)scratch.address + sizeof(function->info), layout_bytes);
+	}
+	vgpu_scratch_give(&scratch);
+	if (status != CUDA_SUCCESS) {
+		if (function) {
+			free(function->name);
+			free(function->parameters);
+			vgpu_pool_give(&functions, function);
+		}
+		return status;
+	}
+	function->object.remote = (uint32_t)reply.result[0];
+	function->object.context = context;
+	function->object.context_id = module->object.context_id;
+	function->module = module;
+	atomic_store(&function->dynamic_shared_limit, function->info.max_dynamic_shared_bytes);
+	*out = function;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuModuleGetFunction(CUfunction *out, CUmodule handle, const char *name)
+{
+	struct vgpu_function *function;
+	struct vgpu_module *module;
+	size_t length;
+	CUresult status = resolve(handle, &module);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	if (!out || !name)
+		return CUDA_ERROR_INVALID_VALUE;
+	length = strlen(name);
+	if (!length || length > NAME_MAX_BYTES)
+		return CUDA_ERROR_NOT_FOUND;
+	pthread_mutex_lock(&module->lock);
+	for (function = module->functions; function; function = function->next)
+		if (!strcmp(function->name, name))
+			break;
+	if (!function) {
+		status = fetch_function(module, name, length, &function);
+		if (status == CUDA_SUCCESS) {
+			function->next = module->functions;
+			module->functions = function;
+		}
+	}
+	pthread_mutex_unlock(&module->lock);
+	if (status == CUDA_SUCCESS)
+		*out = (CUfunction)function;
+	return status;
+}
+
+static CUresult fetch_global(struct vgpu_module *module, const char *name, size_t length,
+			     struct global **out)
+{
+	struct vgpu_context *context = module->object.context;
+	struct vgpu_cmd_module_get_global command = vgpu_encode_module_get_global(
+		vgpu_context_handle(context), module->object.remote, (__u32)length);
+	struct vgpu_range range = { .kind = VGPU_RANGE_GLOBAL, .context = context };
+	struct vgpu_reply reply;
+	struct global *global;
+	CUresult status =
+		vgpu_context_call(context, &command, sizeof(command), name, length, &reply);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	global = calloc(1, sizeof(*global));
+	if (global)
+		global->name = strdup(name);
+	if (!global || !global->name) {
+		free(global);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	global->address = reply.result[0];
+	global->size = reply.result[1];
+	range.start = global->address;
+	range.size = global->size;
+	range.context_id = module->object.context_id;
+	range.unique = vgpu_unique();
+	status = vgpu_ranges_insert(VGPU_SIDE_DEVICE, &range);
+	if (status != CUDA_SUCCESS) {
+		free(global->name);
+		free(global);
+		return status;
+	}
+	*out = global;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *size, CUmodule handle, const char *name)
+{
+	struct vgpu_module *module;
+	struct global *global;
+	size_t length;
+	CUresult status = resolve(handle, &module);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	if (!name || (!address && !size))
+		return CUDA_ERROR_INVALID_VALUE;
+	length = strlen(name);
+	if (!length || length > NAME_MAX_BYTES)
+		return CUDA_ERROR_NOT_FOUND;
+	pthread_mutex_lock(&module->lock);
+	for (global = module->globals; global; global = global->next)
+		if (!strcmp(global->name, name))
+			break;
+	if (!global) {
+		status = fetch_global(module, name, length, &global);
+		if (status == CUDA_SUCCESS) {
+			global->next = module->globals;
+			module->globals = global;
+		}
+	}
+	pthread_mutex_unlock(&module->lock);
+	if (status != CUDA_SUCCESS)
+		return status;
+	if (address)
+		*address = global->address;
+	if (size)
+		*size = global->size;
+	return CUDA_SUCCESS;
+}
+
+CUresult vgpu_function_resolve(CUfunction handle, struct vgpu_function **function)
+{
+	*function = (void *)handle;
+	if (!vgpu_pool_holds(&functions, handle))
+		return CUDA_ERROR_INVALID_HANDLE;
+	return vgpu_object_alive(&(*function)->object) ? CUDA_SUCCESS
+						       : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+}
+
+CUresult cuFuncGetModule(CUmodule *out, CUfunction handle)
+{
+	struct vgpu_function *function;
+	CUresult status = vgpu_check_initialized();
+
+	if (status == CUDA_SUCCESS)
+		status = vgpu_function_resolve(handle, &function);
+	if (status == CUDA_SUCCESS && !out)
+		status = CUDA_ERROR_INVALID_VALUE;
+	if (status == CUDA_SUCCESS)
+		*out = (CUmodule)function->module;
+	return status;
+}
