@@ -261,7 +261,12 @@ class Function:
         """Compile the kernel now instead of at its first launch."""
         with self._lock:
             if self._compiled is None:
-                address, self._code = self._gpu.compiler.compile(self._text.llvm)
+                try:
+                    address, self._code = self._gpu.compiler.compile(self._text.llvm)
+                except RuntimeError as error:
+                    raise PtxError(
+                        CudaResult.INVALID_PTX, f"{self.name}: types do not fit together: {error}"
+                    ) from error
                 self._compiled = CompiledKernel(
                     self.name,
                     ENTRY_TYPE(address),

@@ -39,7 +39,7 @@ _DECLARATION = re.compile(
     re.S,
 )
 _DECLARATOR = re.compile(
-    r"(?P<attributes>(?:\s*\.(?:align\s+\d+|attribute\s*\([^)]*\)|v[24]|ptr(?:\s*\.\w+)?))*)"
+    r"(?P<attributes>(?:\s*\.(?:align\s+\d+|v[24]|ptr(?:\s*\.\w+)?))*)"
     r"\s*\.(?P<type>\w+)(?P<after>(?:\s*\.(?:ptr|global|shared|const|local|align\s+\d+))*)"
     r"\s+(?P<name>[\w$%.]+)\s*(?P<array>(?:\[[^\]]*\]\s*)*)(?:=(?P<init>.*))?",
     re.S,
@@ -47,7 +47,7 @@ _DECLARATOR = re.compile(
 _INTEGER = re.compile(r"-?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)U?$")
 _ADDRESS = re.compile(r"\[\s*([^\]+\s]+)\s*(?:\+\s*(-?\w+))?\s*\]$")
 _SYMBOL_OFFSET = re.compile(r"([A-Za-z_$][\w$]*)\s*(?:\+\s*(-?\w+))?$")
-_FAMILY = re.compile(r"(%[\w$]*?[A-Za-z_$])(\d+)$")
+_FAMILY = re.compile(r"(%?[\w$]*?[A-Za-z_$])(\d+)$")
 _SPECIAL = re.compile(
     r"%(?:n?tid|n?ctaid)(?:\.[xyz])?$|%(?:laneid|warpid|nwarpid|smid|nsmid|gridid|clock|clock_hi|"
     r"clock64|globaltimer|globaltimer_lo|globaltimer_hi|lanemask_(?:eq|le|lt|ge|gt)|"
@@ -131,9 +131,10 @@ def _index_declarations(source: ModuleSource, position: int) -> None:
         elif statement.startswith(".section"):
             position = _matching_brace(text, stop) + 1
         elif _DECLARATION.match(statement):
-            stop = _end_of_declaration(text, position)
-            for variable in parse_declaration(text[position:stop], position):
-                source.variables[variable.name] = variable
+            stop = _next_of(text, position, ";")
+            for part in _declarators(text[position:stop]):
+                for variable in parse_declaration(part, position):
+                    source.variables[variable.name] = variable
             position = stop + 1
         elif statement.startswith((".alias", ".pragma", ".weak", ".extern", ".visible")):
             raise UnsupportedError("unsupported directive", position, _shorten(statement))
@@ -182,10 +183,6 @@ def _matching_brace(text: str, opening: int) -> int:
     raise UnsupportedError("no closing brace", opening, _shorten(text[opening:]))
 
 
-def _end_of_declaration(text: str, position: int) -> int:
-    return _next_of(text, position, ";")
-
-
 def _shorten(text: str) -> str:
     return " ".join(text.split())[:120]
 
@@ -196,7 +193,7 @@ def parse_declaration(text: str, position: int = -1) -> list[Variable]:
     if not declaration:
         raise UnsupportedError("expected a variable declaration", position, _shorten(text))
     space = declaration["space"]
-    declarator = _DECLARATOR.match(declaration["rest"].strip())
+    declarator = _DECLARATOR.fullmatch(declaration["rest"].strip())
     if not declarator or declarator["type"] not in STORAGE:
         raise UnsupportedError("unsupported variable declaration", position, _shorten(text))
     return [_variable(space, declarator, declaration["link"] == "extern")]
@@ -364,6 +361,8 @@ class _BodyParser:
     def _checked_statement(self, statement: str, position: int) -> None:
         try:
             self._statement(statement, position)
+        except ValueError:
+            raise UnsupportedError("cannot parse", position, _shorten(statement)) from None
         except UnsupportedError as error:
             detail = f" {error.text}" if error.text and error.text != _shorten(statement) else ""
             raise UnsupportedError(error.reason + detail, position, _shorten(statement)) from None
@@ -453,8 +452,8 @@ class _BodyParser:
         elif statement.startswith((".pragma", ".branchtargets")):
             return
         elif _DECLARATION.match(statement):
-            for part_index, part in enumerate(_declarators(statement)):
-                for variable in parse_declaration(part, position + part_index):
+            for part in _declarators(statement):
+                for variable in parse_declaration(part, position):
                     self._variable(variable)
         else:
             raise UnsupportedError("unsupported directive", position, _shorten(statement))
@@ -540,8 +539,9 @@ class _BodyParser:
         for index, scope_start in self.branches:
             instruction = self.body.items[index]
             assert isinstance(instruction, Instruction)
-            (target,) = instruction.operands
-            assert isinstance(target, Symbol)
+            target = instruction.operands[0] if instruction.operands else None
+            if not isinstance(target, Symbol) or len(instruction.operands) != 1:
+                raise UnsupportedError("expected one label", instruction.position, instruction.text)
             scope: _Scope | None = scope_start
             while scope and target.name + scope.suffix not in self.labels:
                 scope = scope.parent

@@ -54,5 +54,8 @@ def emit(emitter: Emitter, instruction: Instruction) -> None:
     emitter.guard = None
     if instruction.predicate:
         emitter.guard = emitter.read(instruction.predicate, "pred")
-    entry.handler(emitter, instruction)
+    try:
+        entry.handler(emitter, instruction)
+    except (LookupError, ValueError, StopIteration):
+        raise emitter.refuse("wrong number or kind of operands or modifiers") from None
     emitter.guard = None
