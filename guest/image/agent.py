@@ -292,6 +292,9 @@ def resize(descriptor, size):
 
 def switch_off():
     """Let programs end, then power off; never returns."""
+    if os.getpid() != 1:
+        # Outside a guest, as in tests: what follows would end every process of the machine.
+        raise SystemExit(0)
     import ctypes
     import time
 

@@ -151,6 +151,9 @@ class AgentClient:
             session.kill()
             out, err = bytes(collected[Kind.STDOUT]), bytes(collected[Kind.STDERR])
             raise CommandTimeoutError(argv, timeout or 0.0, out, err) from None
+        except GuestError:
+            # Refused: nothing runs that would have to be ended.
+            raise
         except BaseException:
             if not self.gone:
                 session.kill()

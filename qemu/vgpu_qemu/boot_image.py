@@ -66,6 +66,6 @@ def compressed_payload(image: bytes) -> tuple[str, bytes]:
     payload = image[start : start + field(_PAYLOAD_LENGTH)]
     tool = _TOOLS.get(payload[:4])
     if tool is None:
-        known = " or ".join(_TOOLS.values())
+        known = " nor ".join(_TOOLS.values())
         raise KernelError(f"kernel payload starts with {payload[:4].hex()}: neither {known}")
     return tool, payload[:-_SIZE_FIELD]
