@@ -2,12 +2,23 @@
 /*
  * User-space interface of vgpu_stub.ko: /dev/vgpuN.
  *
- * Opening the node creates a channel, closing the last descriptor destroys it.
+ * Opening the node creates a channel, closing the last descriptor or mapping
+ * destroys it. open() fails with EBUSY when all channels are in use, EAGAIN when
+ * the host could not start a worker, EIO or ENODEV when the device is not live.
+ *
  * mmap(length = channel_bytes, offset = VGPU_MMAP_CHANNEL) maps the channel of
- * this open file and nothing else; mmap(offset = VGPU_MMAP_INFO) maps
- * struct vgpu_device_info read only. Neither mapping is inherited by fork().
- * poll() reports POLLIN when the completion ring holds entries that were not
- * consumed, POLLERR | POLLHUP when the channel is dead.
+ * this open file and nothing else; mmap(length = info_bytes, offset =
+ * VGPU_MMAP_INFO, read only) maps struct vgpu_device_info. Both must be shared
+ * mappings; neither is inherited by fork(), although the descriptor is.
+ *
+ * A reset of the device and its removal end all channels. From then on every
+ * ioctl but CHANNEL_INFO fails with EIO (ENODEV when the device is gone), and the
+ * mapping turns into private memory whose control page keeps its last indexes
+ * and says VGPU_CHANNEL_FAILED. A file that is opened later works, once the
+ * device is live again.
+ *
+ * poll() sets cq_waiting, and reports POLLIN while the completion ring holds
+ * entries that were not consumed, POLLERR | POLLHUP when the channel is dead.
  */
 #ifndef VGPU_STUB_UAPI_H
 #define VGPU_STUB_UAPI_H
@@ -30,8 +41,10 @@ struct vgpu_ioctl_channel_info {
 };
 
 /* In: a page-aligned range of the caller's memory to pin and to give to the
- * channel. Out: registration id. EINVAL: not page aligned, empty or too large.
- * ENOMEM: over RLIMIT_MEMLOCK. ENOSPC: too many registrations or extents.
+ * channel. Out: registration id. EINVAL: not page aligned, empty, too large, or
+ * no access. EFAULT: no memory there, or memory that the caller cannot write (even
+ * if the device is only to read it) or that cannot be pinned, such as a mapped
+ * file. ENOMEM: over RLIMIT_MEMLOCK. ENOSPC: too many registrations or extents.
  */
 struct vgpu_ioctl_register {
 	__u64 address; /* in: page-aligned user address */
@@ -40,7 +53,10 @@ struct vgpu_ioctl_register {
 	__u32 registration; /* out: id for commands */
 };
 
-/* In: what to take back. EBUSY never: it waits for the device. */
+/* In: what to take back. ENOENT: no such registration. Waits until the device is
+ * done with the memory, as long as the work queued on it takes; a device that
+ * needs more than a minute costs the process its channel (EIO).
+ */
 struct vgpu_ioctl_unregister {
 	__u32 registration;
 	__u32 reserved;
@@ -48,7 +64,8 @@ struct vgpu_ioctl_unregister {
 
 /* Sleeps until vgpu_channel_control.cq_tail differs from `cq_tail`, the channel
  * fails (ENODEV: device gone; EIO: channel failed), the time is over
- * (ETIMEDOUT) or a signal comes (EINTR). The caller has set cq_waiting.
+ * (ETIMEDOUT) or a signal comes (EINTR). The caller has set cq_waiting. Looks
+ * again every second, should an interrupt be lost.
  */
 struct vgpu_ioctl_wait {
 	__u64 cq_tail; /* in: value already seen */
