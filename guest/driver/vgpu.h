@@ -6,6 +6,7 @@
  *
  *   vgpu_client.lock     registrations of one open file, and its admin commands;
  *                        held while the device works on one (a bounded time)
+ *   vgpu_device.create_lock   while the device starts a worker
  *   vgpu_device.reset_lock   changes of vgpu_device.state, reset of the hardware
  *   vgpu_device.table_lock, vgpu_admin.lock   short, never sleep
  *
@@ -100,6 +101,8 @@ struct vgpu_device {
 	struct delayed_work watchdog;
 
 	struct vgpu_admin admin;
+	struct mutex create_lock; /* at most one worker starts at a time */
+	bool creating;
 
 	spinlock_t table_lock; /* channels */
 	struct vgpu_client *channels[VGPU_CHANNEL_LIMIT];
@@ -201,6 +204,7 @@ int vgpu_state_error(struct vgpu_device *vgpu);
 int vgpu_identify(struct vgpu_device *vgpu);
 int vgpu_start(struct vgpu_device *vgpu);
 void vgpu_fail(struct vgpu_device *vgpu, u32 epoch, const char *reason);
+void vgpu_stop(struct vgpu_device *vgpu, enum vgpu_state state);
 void vgpu_pci_reset_prepare(struct pci_dev *pdev);
 void vgpu_pci_reset_done(struct pci_dev *pdev);
 void vgpu_shut_down(struct vgpu_device *vgpu);

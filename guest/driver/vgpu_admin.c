@@ -14,7 +14,7 @@
 #include "vgpu.h"
 #include "vgpu_stub_commands.h"
 
-#define VGPU_CREATE_TIMEOUT_MS 30000 /* a worker process starts */
+#define VGPU_CREATE_TIMEOUT_MS 70000 /* a worker process starts; the device gives it 60 s */
 #define VGPU_UNREGISTER_TIMEOUT_MS 60000 /* queued copies that use the memory end */
 
 struct vgpu_admin_waiter {
@@ -177,7 +177,10 @@ static bool vgpu_admin_forget(struct vgpu_admin *admin, struct vgpu_admin_waiter
 	return answered;
 }
 
-/* Waits in steps of a second, because interrupts are hints. */
+/*
+ * Waits in steps of a second, because interrupts are hints. The time that the
+ * device takes to start a worker is not held against the commands behind it.
+ */
 static int vgpu_admin_wait(struct vgpu_device *vgpu, struct vgpu_admin_waiter *waiter,
 			   unsigned int timeout_ms, bool killable)
 {
@@ -196,6 +199,8 @@ static int vgpu_admin_wait(struct vgpu_device *vgpu, struct vgpu_admin_waiter *w
 		vgpu_admin_drain(vgpu);
 		if (left < 0)
 			break;
+		if (READ_ONCE(vgpu->creating) && timeout_ms < VGPU_CREATE_TIMEOUT_MS)
+			deadline = jiffies + msecs_to_jiffies(timeout_ms);
 	}
 	if (vgpu_admin_forget(&vgpu->admin, waiter))
 		return waiter->status;
@@ -235,19 +240,29 @@ static int vgpu_admin_execute(struct vgpu_client *client, struct vgpu_command_he
 	return err;
 }
 
+/* One at a time, lest those who end channels queue behind many workers that start. */
 int vgpu_admin_channel_create(struct vgpu_client *client)
 {
+	struct vgpu_device *vgpu = client->vgpu;
 	u8 name[TASK_COMM_LEN] = {};
 	struct vgpu_cmd_channel_create command;
+	int err;
 
 	static_assert(sizeof(command) <= VGPU_SLOT_BYTES);
 	static_assert(sizeof(name) == sizeof(command.name));
 	get_task_comm(name, current);
-	command = vgpu_encode_channel_create(0, client->channel,
-					     client->vector - client->vgpu->vector,
+	command = vgpu_encode_channel_create(0, client->channel, client->vector - vgpu->vector,
 					     task_tgid_nr(current), name);
-	return vgpu_admin_execute(client, &command.header, sizeof(command),
-				  max(VGPU_CREATE_TIMEOUT_MS, vgpu_admin_timeout_ms), false);
+
+	err = mutex_lock_killable(&vgpu->create_lock);
+	if (err)
+		return err;
+	WRITE_ONCE(vgpu->creating, true);
+	err = vgpu_admin_execute(client, &command.header, sizeof(command), VGPU_CREATE_TIMEOUT_MS,
+				 false);
+	WRITE_ONCE(vgpu->creating, false);
+	mutex_unlock(&vgpu->create_lock);
+	return err;
 }
 
 int vgpu_admin_channel_destroy(struct vgpu_client *client)
@@ -282,5 +297,5 @@ int vgpu_admin_memory_unregister(struct vgpu_client *client,
 	static_assert(sizeof(command) <= VGPU_SLOT_BYTES);
 	command = vgpu_encode_memory_unregister(0, client->channel, registration->id);
 	return vgpu_admin_execute(client, &command.header, sizeof(command),
-				  max(VGPU_UNREGISTER_TIMEOUT_MS, vgpu_admin_timeout_ms), true);
+				  VGPU_UNREGISTER_TIMEOUT_MS, true);
 }

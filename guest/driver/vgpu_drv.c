@@ -64,6 +64,7 @@ static void vgpu_device_init(struct vgpu_device *vgpu)
 
 	vgpu->state = VGPU_DEAD;
 	mutex_init(&vgpu->reset_lock);
+	mutex_init(&vgpu->create_lock);
 	mutex_init(&vgpu->orphans_lock);
 	spin_lock_init(&vgpu->table_lock);
 	INIT_LIST_HEAD(&vgpu->orphans);
@@ -264,11 +265,18 @@ static void vgpu_shutdown(struct pci_dev *pdev)
 
 static pci_ers_result_t vgpu_error_detected(struct pci_dev *pdev, pci_channel_state_t state)
 {
-	if (state == pci_channel_io_normal)
+	struct vgpu_device *vgpu = pci_get_drvdata(pdev);
+
+	switch (state) {
+	case pci_channel_io_frozen:
+		vgpu_stop(vgpu, VGPU_RESETTING);
+		return PCI_ERS_RESULT_NEED_RESET;
+	case pci_channel_io_perm_failure:
+		vgpu_stop(vgpu, VGPU_GONE);
+		return PCI_ERS_RESULT_DISCONNECT;
+	default:
 		return PCI_ERS_RESULT_CAN_RECOVER;
-	vgpu_pci_reset_prepare(pdev);
-	return state == pci_channel_io_perm_failure ? PCI_ERS_RESULT_DISCONNECT :
-						      PCI_ERS_RESULT_NEED_RESET;
+	}
 }
 
 static pci_ers_result_t vgpu_slot_reset(struct pci_dev *pdev)

@@ -236,15 +236,19 @@ void vgpu_restart_work(struct work_struct *work)
 	vgpu_reap(vgpu);
 }
 
+/* Stops the device until vgpu_start(), and takes back the memory of its channels. */
+void vgpu_stop(struct vgpu_device *vgpu, enum vgpu_state state)
+{
+	mutex_lock(&vgpu->reset_lock);
+	vgpu_stop_locked(vgpu, state);
+	mutex_unlock(&vgpu->reset_lock);
+	vgpu_reap(vgpu);
+}
+
 /* Called by the PCI core before it resets the function, for example through sysfs. */
 void vgpu_pci_reset_prepare(struct pci_dev *pdev)
 {
-	struct vgpu_device *vgpu = pci_get_drvdata(pdev);
-
-	mutex_lock(&vgpu->reset_lock);
-	vgpu_stop_locked(vgpu, VGPU_RESETTING);
-	mutex_unlock(&vgpu->reset_lock);
-	vgpu_reap(vgpu);
+	vgpu_stop(pci_get_drvdata(pdev), VGPU_RESETTING);
 }
 
 void vgpu_pci_reset_done(struct pci_dev *pdev)
