@@ -11,12 +11,14 @@ import json
 import os
 import socket
 import struct
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 _MAX_MESSAGE: Final = 65536
 _MAX_FDS: Final = 64
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_MAX_FDS * 4)
 _EXTENT: Final = struct.Struct("<IQQ")
 
 
@@ -109,7 +111,8 @@ class WorkerLink:
         """
         data = json.dumps({"verb": verb, **arguments}).encode()
         try:
-            socket.send_fds(self._socket, [data], fds, socket.MSG_DONTWAIT)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+            self._socket.sendmsg([data], rights, socket.MSG_DONTWAIT)
         except OSError as error:
             raise LinkClosedError(f"cannot send {verb}: {error}") from error
 
@@ -121,13 +124,18 @@ class WorkerLink:
         """
         flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
         try:
-            data, fds, _, _ = socket.recv_fds(self._socket, _MAX_MESSAGE, _MAX_FDS, flags)
+            # Not socket.recv_fds and send_fds: they ignore their flags (Python 3.11 and 3.12).
+            data, ancillary, _, _ = self._socket.recvmsg(_MAX_MESSAGE, _ANCILLARY_BYTES, flags)
         except BlockingIOError:
             return None
         except OSError as error:
             raise LinkClosedError(str(error)) from error
         if not data:
             raise LinkClosedError("the other side closed the link")
+        fds = array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(content[: len(content) // fds.itemsize * fds.itemsize])
         arguments = json.loads(data)
         return Message(arguments.pop("verb"), arguments, tuple(fds))
 
