@@ -174,10 +174,32 @@ class GuestChannel:
             if spins > _SPINS:
                 self._sleep()
 
+    def poll_for(self, sequence: int, timeout_s: float = 30.0) -> Completion:
+        """Take the completion of a command without ever asking for an interrupt.
+
+        Raises:
+            DriverError: The time is over (ETIMEDOUT).
+        """
+        deadline = monotonic() + timeout_s
+        while sequence not in self._completions:
+            self._reap()
+            if monotonic() > deadline:
+                raise DriverError(f"no completion of command {sequence}", errno.ETIMEDOUT)
+        return self._completions.pop(sequence)
+
+    @property
+    def sleeping(self) -> bool:
+        """Whether the worker has announced that it sleeps."""
+        return bool(self._word("sq_sleeping", "I"))
+
+    def ask_for_interrupt(self) -> None:
+        """Announce that the next completion shall interrupt."""
+        self._control.words32[self._control.cq_waiting_index] = 1
+        full_barrier()
+
     def _sleep(self) -> None:
         control = self._control
-        control.words32[control.cq_waiting_index] = 1
-        full_barrier()
+        self.ask_for_interrupt()
         if control.words64[control.cq_tail_index] == self._cq_head:
             self._driver.wait_interrupt(self.number, 0.1)
         control.words32[control.cq_waiting_index] = 0
@@ -232,6 +254,7 @@ class GuestDriver:
         ]
         self._next_iova = 1 << 32
         self._memories: list[GuestMemory] = []
+        self._channels: list[GuestChannel] = []
         if self.read(abi.REG_MAGIC) != abi.MAGIC:
             raise DriverError("this is no VGPU-STUB")
         client.bind_irqs(IrqIndex.MSIX, self._eventfds)
@@ -287,7 +310,9 @@ class GuestDriver:
         """Create a channel; its vector is `number` unless another is given."""
         text = name.encode()[:15]
         self.admin.call(abi.Opcode.CHANNEL_CREATE, number, vector or number, os.getpid(), 0, text)
-        return GuestChannel(self, number)
+        channel = GuestChannel(self, number)
+        self._channels.append(channel)
+        return channel
 
     def close_channel(self, channel: GuestChannel) -> None:
         """Destroy a channel."""
@@ -335,6 +360,8 @@ class GuestDriver:
     def close(self) -> None:
         """Disconnect; the device resets itself."""
         self.admin.release()
+        for channel in self._channels:
+            channel.release()
         self.client.close()
         self.bar2.close()
         for memory in self._memories:

@@ -111,6 +111,11 @@ class WorkerPool:
             self._condition.notify_all()
             return worker
 
+    def spare_pids(self) -> list[int]:
+        """Process ids of the workers that wait to be taken."""
+        with self._condition:
+            return [worker.pid for worker in self._ready]
+
     def _drop_dead(self) -> None:
         for worker in [spare for spare in self._ready if spare.has_ended]:
             _log.warning("spare worker %d has ended", worker.pid)

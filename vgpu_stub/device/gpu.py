@@ -177,7 +177,6 @@ class VirtualGpu:
         self.reset()
         with self._lock:
             self._client = None
-            self._config.reset()
         if self._on_disconnect:
             self._on_disconnect(self)
 
@@ -225,6 +224,14 @@ class VirtualGpu:
         raise VfioUserError(errno.ENOTTY, f"device feature {feature} is not supported")
 
     def reset(self) -> None:
+        """Function reset (FLR, DEVICE_RESET): the device and its config space."""
+        with self._lock:
+            self.control_reset()
+            self._config.reset()
+
+    # -- vgpu_stub.device.registers.RegisterEffects ------------------------------------------------
+
+    def control_reset(self) -> None:
         """Full reset from any state; when this returns nothing accesses guest memory any more."""
         with self._lock:
             self._channels.reset()
@@ -232,8 +239,6 @@ class VirtualGpu:
             self._registers.reset()
             self._publish_info()
         _log.info("%s: reset", self.name)
-
-    # -- vgpu_stub.device.registers.RegisterEffects ------------------------------------------------
 
     def enable(self) -> None:
         """CONTROL.ENABLE."""

@@ -32,7 +32,7 @@ class RegisterEffects(Protocol):
         """CONTROL.ENABLE was set."""
         ...
 
-    def reset(self) -> None:
+    def control_reset(self) -> None:
         """CONTROL.RESET was set, or CONTROL.ENABLE was cleared."""
         ...
 
@@ -139,7 +139,7 @@ class RegisterFile:
 
     def _write_control(self, value: int) -> None:
         if value & abi.CONTROL_RESET:
-            self._effects.reset()
+            self._effects.control_reset()
         elif value & abi.CONTROL_ENABLE:
             if self.enabled:
                 return
@@ -148,7 +148,7 @@ class RegisterFile:
                 self.enabled = True
                 self._effects.enable()
         elif self.enabled:
-            self._effects.reset()
+            self._effects.control_reset()
 
     def _abi_accepted(self) -> bool:
         major, minor = self._guest_abi_version >> 16, self._guest_abi_version & 0xFFFF

@@ -7,6 +7,7 @@ lies in memory that the client shares with the rights asked for (docs/device.md,
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -37,10 +38,7 @@ def read_scatter_list(dma: DmaMap, list_iova: int, extents: int) -> Iterator[tup
     while block:
         if block % _BLOCK_BYTES:
             raise ScatterError(errno.EINVAL, f"scatter block at {block:#x} is not aligned")
-        try:
-            data = dma.read(block, _BLOCK_BYTES)
-        except DmaFaultError as error:
-            raise ScatterError(errno.EFAULT, f"scatter block: {error}") from error
+        data = _read_block(dma, block)
         block, count, _ = abi.SCATTER_BLOCK.unpack_from(data)
         if not 0 < count <= abi.SCATTER_ENTRIES or seen + count > extents:
             raise ScatterError(errno.EINVAL, f"scatter block has {count} entries")
@@ -51,6 +49,20 @@ def read_scatter_list(dma: DmaMap, list_iova: int, extents: int) -> Iterator[tup
         )
     if seen != extents:
         raise ScatterError(errno.EINVAL, f"scatter list has {seen} entries, expected {extents}")
+
+
+def _read_block(dma: DmaMap, iova: int) -> bytes:
+    try:
+        window = dma.find(iova, _BLOCK_BYTES)
+    except DmaFaultError as error:
+        raise ScatterError(errno.EFAULT, f"scatter block: {error}") from error
+    _check_access(window, abi.REGISTER_READ)
+    # By pread, not through the mapping: a client that shrinks its file shall not kill the server.
+    offset = window.fd_offset + iova - window.iova
+    data = os.pread(window.fd, _BLOCK_BYTES, offset) if window.fd is not None else b""
+    if len(data) != _BLOCK_BYTES:
+        raise ScatterError(errno.EFAULT, f"scatter block at {iova:#x} is past the end of its file")
+    return data
 
 
 def resolve(

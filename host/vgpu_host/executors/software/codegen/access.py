@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vgpu_host.executors.software.ir import BITS, WARP_SIZE, Address, Operand, Register, Symbol
 
-from .emitter import Emitter, Value, integer, mangle
+from .emitter import LANES, Emitter, Value, integer, lanes, mangle
 from .state import FAULT_ADDRESS, FAULT_TRAP
 
 
@@ -21,6 +21,7 @@ class Place:
 
     address: Value
     enabled: Value | None
+    may_be_row: bool
 
 
 def end_kernel(emitter: Emitter, bad: Value, addresses: Value, code: int) -> None:
@@ -77,12 +78,13 @@ def operand_value(emitter: Emitter, operand: Operand) -> Value:
     return emitter.read(operand, "b64")
 
 
-def locate(emitter: Emitter, address: Address, space: str, size: int) -> Place:
-    """Check an access of `size` bytes (a power of two) and return where it is.
+def locate(emitter: Emitter, address: Address, space: str, size: int, elements: int = 1) -> Place:
+    """Check an access of `elements` times `size` bytes (powers of two) and return where it is.
 
     `space` is `global` (also generic and const), `shared`, `local` or `param`.
     """
     base = operand_value(emitter, address.base)
+    size *= elements
     match space:
         case "shared":
             type_ = base.type if base.type == "i32" and base.ref[0] == "%" else "i64"
@@ -110,7 +112,7 @@ def locate(emitter: Emitter, address: Address, space: str, size: int) -> Place:
         enabled = emitter.guard
         if enabled.vector:
             enabled = emitter.compare("icmp ne", emitter.active_bits(), integer(0, "i32"))
-    return Place(where, enabled)
+    return Place(where, enabled, elements == 1 and space != "local")
 
 
 def pointer_to(emitter: Emitter, place: Place, offset: int) -> Value:
@@ -132,17 +134,75 @@ def load(emitter: Emitter, place: Place, type_: str, offset: int = 0) -> Value:
     address = place.address
     if offset:
         address = emitter.op("add", address, integer(offset, "i64"))
+    active = emitter.active()
+    if not place.may_be_row:
+        return _gather(emitter, address, type_, active)
+    fork = _Fork(emitter, address, size)
+    together = _masked_load(emitter, fork.first, type_, active)
+    fork.scattered()
+    apart = _gather(emitter, address, type_, active)
+    fork.join()
+    kind = together.llvm_type
+    return emitter.define(
+        f"phi {kind} [ {together.ref}, %{fork.name}.row ], [ {apart.ref}, %{fork.name}.apart ]",
+        type_,
+        True,
+    )
+
+
+class _Fork:
+    """Two ways to access memory: as one row when the lanes' addresses follow each other, else apart.
+
+    The test costs a comparison and a branch; a row costs a tenth of a gather or scatter.
+    """
+
+    def __init__(self, emitter: Emitter, address: Value, size: int) -> None:
+        self._emitter = emitter
+        self.name = emitter.name("fork")
+        start = emitter.define(f"extractelement {address}, i32 0", "i64")
+        row = emitter.op("add", start, lanes([lane * size for lane in LANES], "i64"))
+        same = emitter.lane_bits(emitter.compare("icmp eq", address, row))
+        is_row = emitter.compare("icmp eq", same, integer(-1, "i32"))
+        emitter.line(f"br {is_row}, label %{self.name}.row, label %{self.name}.apart")
+        emitter.label(f"{self.name}.row")
+        self.first = emitter.cast("inttoptr", start, "ptr")
+
+    def scattered(self) -> None:
+        """End the row and begin the other way."""
+        self._emitter.line(f"br label %{self.name}.join")
+        self._emitter.label(f"{self.name}.apart")
+
+    def join(self) -> None:
+        """End both ways."""
+        self._emitter.line(f"br label %{self.name}.join")
+        self._emitter.label(f"{self.name}.join")
+
+
+def _masked_load(emitter: Emitter, pointer: Value, type_: str, active: Value) -> Value:
+    like = Value("", type_, True)
+    kind, mask_type = like.llvm_type, active.llvm_type
+    name = f"llvm.masked.load.{mangle(like)}.p0"
+    emitter.declarations.add(f"declare {kind} @{name}(ptr, {mask_type}, {kind})")
+    return emitter.define(
+        f"call {kind} @{name}(ptr align {BITS[type_] // 8} {pointer.ref}, {active}, "
+        f"{kind} zeroinitializer)",
+        type_,
+        True,
+    )
+
+
+def _gather(emitter: Emitter, address: Value, type_: str, active: Value) -> Value:
+    size = BITS[type_] // 8
     pointers = emitter.cast("inttoptr", address, "ptr")
     # 8- and 16-bit gathers are taken apart lane by lane on x86; a 32-bit gather is one instruction.
     # It reads up to three bytes more, for which every mapped space has room behind it.
     wide = Value("", type_ if size >= 4 else "i32", True)
     name = f"llvm.masked.gather.{mangle(wide)}.v{WARP_SIZE}p0"
-    kind = wide.llvm_type
-    mask_type = f"<{WARP_SIZE} x i1>"
+    kind, mask_type = wide.llvm_type, active.llvm_type
     emitter.declarations.add(f"declare {kind} @{name}({pointers.llvm_type}, {mask_type}, {kind})")
     result = emitter.define(
-        f"call {kind} @{name}({pointers.llvm_type} align {size} {pointers.ref}, "
-        f"{emitter.active()}, {kind} zeroinitializer)",
+        f"call {kind} @{name}({pointers.llvm_type} align {size} {pointers.ref}, {active}, "
+        f"{kind} zeroinitializer)",
         wide.type,
         True,
     )
@@ -164,14 +224,28 @@ def store(emitter: Emitter, place: Place, value: Value, offset: int = 0) -> None
     address = place.address
     if offset:
         address = emitter.op("add", address, integer(offset, "i64"))
-    pointers = emitter.cast("inttoptr", address, "ptr")
     value = emitter.widen(value)
+    active = emitter.active()
+    if not place.may_be_row:
+        _scatter(emitter, address, value, active)
+        return
+    mask_type = active.llvm_type
+    fork = _Fork(emitter, address, size)
+    name = f"llvm.masked.store.{mangle(value)}.p0"
+    emitter.declarations.add(f"declare void @{name}({value.llvm_type}, ptr, {mask_type})")
+    emitter.line(f"call void @{name}({value}, ptr align {size} {fork.first.ref}, {active})")
+    fork.scattered()
+    _scatter(emitter, address, value, active)
+    fork.join()
+
+
+def _scatter(emitter: Emitter, address: Value, value: Value, active: Value) -> None:
+    pointers = emitter.cast("inttoptr", address, "ptr")
     name = f"llvm.masked.scatter.{mangle(value)}.v{WARP_SIZE}p0"
-    mask_type = f"<{WARP_SIZE} x i1>"
     emitter.declarations.add(
-        f"declare void @{name}({value.llvm_type}, {pointers.llvm_type}, {mask_type})"
+        f"declare void @{name}({value.llvm_type}, {pointers.llvm_type}, {active.llvm_type})"
     )
+    size = BITS[value.type] // 8
     emitter.line(
-        f"call void @{name}({value}, {pointers.llvm_type} align {size} {pointers.ref}, "
-        f"{emitter.active()})"
+        f"call void @{name}({value}, {pointers.llvm_type} align {size} {pointers.ref}, {active})"
     )

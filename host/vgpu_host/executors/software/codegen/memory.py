@@ -63,7 +63,7 @@ def emit_load(emitter: Emitter, instruction: Instruction) -> None:
     if space == "param" and isinstance(address.base, Symbol):
         _load_parameters(emitter, instruction, address, items)
         return
-    place = locate(emitter, address, space, size * len(items))
+    place = locate(emitter, address, space, size, len(items))
     values = [load(emitter, place, storage, index * size) for index in range(len(items))]
     for item, value in zip(items, values, strict=True):
         emitter.write(item, value, signed)
@@ -99,7 +99,7 @@ def emit_store(emitter: Emitter, instruction: Instruction) -> None:
     if space == "param":
         raise emitter.refuse("kernel parameters cannot be written")
     values = [emitter.read(item, instruction.type) for item in items]
-    place = locate(emitter, address_of(emitter, target), space, size * len(items))
+    place = locate(emitter, address_of(emitter, target), space, size, len(items))
     for index, value in enumerate(values):
         store(emitter, place, value, index * size)
     if _ORDERED & set(instruction.modifiers):
