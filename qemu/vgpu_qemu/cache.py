@@ -11,12 +11,12 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from vgpu_qemu.private_directory import private_directory
 
 ENVIRONMENT_VARIABLE = "VGPU_STUB_CACHE"
 _KEY_LENGTH = 16
@@ -91,11 +91,8 @@ class Cache:
         """Yield an empty directory on the cache's file system; it is removed afterwards."""
         parent = self.root / "scratch"
         parent.mkdir(parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(dir=parent))
-        try:
+        with private_directory(parent, "work-") as directory:
             yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -266,6 +266,7 @@ class Archive:
             "APT::Install-Recommends": "false",
             "APT::Get::Assume-Yes": "true",
             "APT::Sandbox::User": "root",
+            "Acquire::GzipIndexes": "true",
             "Acquire::Languages": "none",
             "Acquire::Retries": "3",
             "Debug::NoLocking": "true",

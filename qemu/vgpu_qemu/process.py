@@ -91,6 +91,11 @@ class ChildProcess:
         """Whether it has not ended yet."""
         return not self._ended.is_set()
 
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status, negative for the signal that ended it; None while it runs."""
+        return self._process.returncode if self._process and not self.running else None
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for its end; returns whether it has ended."""
         return self._ended.wait(timeout)
@@ -112,7 +117,7 @@ class ChildProcess:
         """Return how it ended and the last lines that it wrote, for an error message."""
         if self.running:
             return f"{self.name} is running"
-        code = self._process.returncode if self._process else None
+        code = self.exit_status
         how = f"exit status {code}"
         if code is not None and code < 0:
             how = f"signal {signal.Signals(-code).name}"

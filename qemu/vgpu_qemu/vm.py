@@ -38,14 +38,15 @@ from vgpu_qemu.image import RootImage, build_root_image, image_tools
 from vgpu_qemu.initrd import build_initrd
 from vgpu_qemu.kernels import DEFAULT_KERNEL, Kernel, find_kernel
 from vgpu_qemu.overlay import OverlayFile, build_overlay
+from vgpu_qemu.private_directory import private_directory, runtime_parent
 from vgpu_qemu.process import ChildProcess
 from vgpu_qemu.progress import Progress, silent
 from vgpu_qemu.qmp_control import QmpControl
-from vgpu_qemu.runtime_directory import runtime_directory
 from vgpu_qemu.shared_folder import serve_folder, virtiofsd_command
 from vgpu_qemu.terminal import run_on_terminal
 
 _SHUTDOWN_SECONDS = 10.0
+_RUNTIME_PREFIX = "vgpu-stub-vm-"
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,9 @@ class Vm:
         parts = prepare(self.config, cache=self._cache, progress=self._progress)
         if parts.accelerator.reason:
             self._progress(parts.accelerator.reason, None)
-        directory = self._resources.enter_context(runtime_directory())
+        directory = self._resources.enter_context(
+            private_directory(runtime_parent(), _RUNTIME_PREFIX)
+        )
         self._console = directory / "console.log"
         if self.config.console_log:
             self._resources.callback(_keep_log, self._console, self.config.console_log)
@@ -390,6 +393,8 @@ class Vm:
             )
         if process.running:
             return VmError(str(error), console)
+        if process.exit_status == 0:
+            return VmError("the guest ended by itself: power-off, reboot or kernel panic", console)
         return VmError(process.describe_end(), console)
 
 
