@@ -108,21 +108,22 @@ static CUresult load_image(struct vgpu_context *context, const struct vgpu_image
 	struct vgpu_scratch scratch;
 	struct vgpu_reply reply = { 0 };
 	uint64_t log_offset = (image->size + 63) & ~63ull;
-	const char *text;
-	size_t log_bytes = 0;
+	size_t log_bytes;
+	char *text;
 	CUresult status = vgpu_scratch_take(log_offset + LOG_BYTES, &scratch);
 
 	if (status != CUDA_SUCCESS)
 		return status;
 	memcpy(scratch.address, image->data, image->size);
-	text = (const char *)scratch.address + log_offset;
+	text = (char *)scratch.address + log_offset;
+	text[0] = '\0';
 	command = vgpu_encode_module_load(vgpu_context_handle(context), scratch.offset, image->size,
 					  scratch.offset + log_offset, scratch.registration,
 					  scratch.registration, LOG_BYTES, image->kind);
 	status = vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
 	*remote = (uint32_t)reply.result[0];
-	if (!(reply.flags & VGPU_COMPLETION_ASYNC_ERROR))
-		log_bytes = reply.result[1] < LOG_BYTES ? reply.result[1] : LOG_BYTES;
+	/* A failed command has no results, so the log ends where its NUL is. */
+	log_bytes = strnlen(text, LOG_BYTES);
 	if (status != CUDA_SUCCESS && log_bytes)
 		vgpu_log("module image refused: %.*s", (int)log_bytes, text);
 	write_log(log->error, log->error_room, log->error_size, text,
