@@ -180,3 +180,9 @@ def test_return_in_the_middle_of_a_device_function(device: Device) -> None:
     function.launch((1, 1, 1), (128, 1, 1), 0, struct.pack("<Q", out))
     expected = [0 if t == 50 else g(t) + (g(t * 2) if t % 2 else 1000) for t in range(128)]
     assert device.download(out, 128, np.int32).tolist() == expected
+
+
+def test_registers_that_were_never_written_read_as_zero(device: Device) -> None:
+    body = "setp.lt.u32 %p, %a, 20; @%p mov.u32 %r9, 5; add.u32 %d, %r9, %r10;"
+    got = device.run_lanes(body, [np.arange(64, dtype=np.uint32)], np.uint32)
+    assert got.tolist() == [5] * 20 + [0] * 44

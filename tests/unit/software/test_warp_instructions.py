@@ -162,6 +162,41 @@ def test_atomics_return_the_old_value(device: Device) -> None:
     assert device.download(counter, 1, np.uint32)[0] == 77
 
 
+def test_shared_atomics_return_the_old_value(device: Device) -> None:
+    function = device.function(
+        """.visible .entry f(.param .u64 p) {
+        .reg .b32 %r<9>; .reg .b64 %x<3>; .reg .f32 %f<3>;
+        .shared .align 4 .u32 cells[8];
+        mov.u32 %r1, %tid.x;
+        atom.shared.add.u32 %r2, [cells], 3;
+        atom.shared.inc.u32 %r3, [cells+4], 5;
+        atom.shared.dec.u32 %r4, [cells+8], 6;
+        atom.shared.exch.b32 %r5, [cells+12], %r1;
+        atom.shared.cas.b32 %r6, [cells+16], %r1, 1;
+        atom.shared.add.f32 %f1, [cells+20], 0f3F000000;
+        cvt.rzi.u32.f32 %r7, %f1;
+        atom.shared.max.s32 %r8, [cells+24], %r1;
+        ld.param.u64 %x1, [p]; mad.wide.u32 %x1, %r1, 28, %x1;
+        st.global.u32 [%x1], %r2; st.global.u32 [%x1+4], %r3; st.global.u32 [%x1+8], %r4;
+        st.global.u32 [%x1+12], %r5; st.global.u32 [%x1+16], %r6; st.global.u32 [%x1+20], %r7;
+        st.global.u32 [%x1+24], %r8;
+        ret; }"""
+    )
+    out = device.zeros(40 * 7, np.uint32)
+    # Shared memory starts with what the last block left, so it is cleared by another kernel first.
+    clear = device.function(
+        ".visible .entry f() { .reg .b32 %r; .shared .align 4 .b8 room[512];"
+        "mov.u32 %r, %tid.x; shl.b32 %r, %r, 2; st.shared.u32 [%r], 0; ret; }"
+    )
+    clear.launch((1, 1, 1), (128, 1, 1), 0, b"")
+    function.launch((1, 1, 1), (40, 1, 1), 0, struct.pack("<Q", out))
+    got = device.download(out, (40, 7), np.uint32).tolist()
+    down = [0, *[6, 5, 4, 3, 2, 1, 0] * 6]
+    assert got == [
+        [3 * t, t % 6, down[t], max(t - 1, 0), int(t > 0), t // 2, max(t - 1, 0)] for t in range(40)
+    ]
+
+
 def test_compare_and_swap_loop(device: Device) -> None:
     cell = device.upload(np.zeros(1, np.float32))
     body = (

@@ -43,7 +43,7 @@ def lay_out(
         for operand in item.operands
     )
     known = {**module_variables, **body.variables}
-    variables = [known[name] for name in known if name in used]
+    variables = [known[name] for name in known if name in used or name in body.variables]
     shared: dict[str, int] = {}
     local: dict[str, int] = {}
     sizes = {"shared": 0, "local": 0}

@@ -151,7 +151,7 @@ def load(emitter: Emitter, place: Place, type_: str, offset: int = 0) -> Value:
 
 
 class _Fork:
-    """Two ways to access memory: as one row when the lanes' addresses follow each other, else apart.
+    """Two ways to access memory: as one row when the lanes' addresses are in line, else apart.
 
     The test costs a comparison and a branch; a row costs a tenth of a gather or scatter.
     """
@@ -194,8 +194,8 @@ def _masked_load(emitter: Emitter, pointer: Value, type_: str, active: Value) ->
 def _gather(emitter: Emitter, address: Value, type_: str, active: Value) -> Value:
     size = BITS[type_] // 8
     pointers = emitter.cast("inttoptr", address, "ptr")
-    # 8- and 16-bit gathers are taken apart lane by lane on x86; a 32-bit gather is one instruction.
-    # It reads up to three bytes more, for which every mapped space has room behind it.
+    # 8- and 16-bit gathers are taken apart lane by lane on x86, a 32-bit gather is one
+    # instruction. It reads up to three bytes more; every mapped space has room behind it.
     wide = Value("", type_ if size >= 4 else "i32", True)
     name = f"llvm.masked.gather.{mangle(wide)}.v{WARP_SIZE}p0"
     kind, mask_type = wide.llvm_type, active.llvm_type

@@ -1,4 +1,8 @@
-"""Atomic operations: one host atomic per active lane, in lane order."""
+"""Atomic operations: one per active lane, in lane order.
+
+Shared memory belongs to one block and a block runs on one host thread, so there a plain load and
+store is atomic enough; it is several times faster than a locked instruction.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +29,8 @@ def emit_atomic(emitter: Emitter, instruction: Instruction) -> None:
     else:
         rest = list(operands)
     type_ = STORAGE[instruction.type]
-    place = locate(
-        emitter,
-        address_of(emitter, rest[0]),
-        space_of(emitter, instruction),
-        size_of(instruction.type),
-    )
+    space = space_of(emitter, instruction)
+    place = locate(emitter, address_of(emitter, rest[0]), space, size_of(instruction.type))
     arguments = [emitter.read(operand, instruction.type) for operand in rest[1:]]
     addresses = _spill(emitter, "atomic.address", emitter.widen(place.address))
     spilled = [
@@ -51,7 +51,10 @@ def emit_atomic(emitter: Emitter, instruction: Instruction) -> None:
     lane = emitter.intrinsic("cttz", Value(left, "i32"), extra="i1 true")
     pointer = emitter.cast("inttoptr", _element(emitter, addresses, lane, "i64"), "ptr")
     values = [_element(emitter, slot, lane, type_) for slot in spilled]
-    old = _modify(emitter, instruction, pointer, values)
+    if space == "shared" and instruction.type not in ("f16", "f16x2"):
+        old = _modify_alone(emitter, instruction, pointer, values)
+    else:
+        old = _modify(emitter, instruction, pointer, values)
     if target is not None:
         where = emitter.define(f"getelementptr {type_}, ptr {results}, {lane}", "ptr")
         emitter.line(f"store {old}, ptr {where.ref}")
@@ -104,6 +107,39 @@ def _modify(
     if type_ in ("float", "double") and operation not in ("add", "exch"):
         raise emitter.refuse(f"atomic {operation} of .{instruction.type} is not supported")
     return emitter.define(f"atomicrmw {name} {pointer}, {values[0]} acq_rel, align {size}", type_)
+
+
+def _modify_alone(
+    emitter: Emitter, instruction: Instruction, pointer: Value, values: list[Value]
+) -> Value:
+    """The same for memory that no other host thread uses; yields the old value."""
+    value = values[0]
+    old = emitter.define(f"load {value.type}, {pointer}", value.type)
+    operation = next(name for name in instruction.modifiers if name in _OPERATIONS.split())
+    if value.type in ("float", "double") and operation not in ("add", "exch"):
+        raise emitter.refuse(f"atomic {operation} of .{instruction.type} is not supported")
+    sign = "s" if instruction.type[0] == "s" else "u"
+    zero, one = Value("0", value.type), Value("1", value.type)
+    match operation:
+        case "add":
+            new = emitter.op("fadd" if value.type in ("float", "double") else "add", old, value)
+        case "and" | "or" | "xor":
+            new = emitter.op(operation, old, value)
+        case "min" | "max":
+            new = emitter.intrinsic(sign + operation, old, value)
+        case "cas":
+            new = emitter.select(emitter.compare("icmp eq", old, value), values[1], old)
+        case "inc":
+            wraps = emitter.compare("icmp uge", old, value)
+            new = emitter.select(wraps, zero, emitter.op("add", old, one))
+        case "dec":
+            is_zero = emitter.compare("icmp eq", old, zero)
+            wraps = emitter.op("or", is_zero, emitter.compare("icmp ugt", old, value))
+            new = emitter.select(wraps, value, emitter.op("sub", old, one))
+        case _:
+            new = value
+    emitter.line(f"store {new}, {pointer}")
+    return old
 
 
 def _half_add(

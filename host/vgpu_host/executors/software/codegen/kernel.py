@@ -44,8 +44,8 @@ def generate(body: Body, analysis: Analysis, layout: Layout) -> KernelText:
         f' nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512"{subnormals} {{',
         "entry:",
         *(f"{slot} = alloca {kind}, align 64" for slot, kind in emitter.allocas.items()),
-        # A register that was never written reads as zero: an undefined value would let LLVM check one
-        # address and access another.
+        # A register that was never written reads as zero: an undefined value would let LLVM check
+        # one address and access another.
         *(f"store {kind} zeroinitializer, ptr {slot}" for slot, kind in emitter.allocas.items()),
         *prologue,
         *resumptions,
