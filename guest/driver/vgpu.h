@@ -63,6 +63,14 @@ struct vgpu_layout {
 	u32 cq_entries;
 };
 
+/* What is mapped in place of a channel that is dead. */
+enum vgpu_grave {
+	VGPU_GRAVE_CONTROL, /* of the control page: its last state, failed */
+	VGPU_GRAVE_COMPLETIONS, /* of the completion ring: errors that belong to no command */
+	VGPU_GRAVE_SCRATCH, /* of everything else */
+	VGPU_GRAVE_PAGES
+};
+
 struct vgpu_vector {
 	struct vgpu_device *vgpu;
 	wait_queue_head_t wait;
@@ -133,8 +141,7 @@ struct vgpu_client {
 	struct vgpu_channel_control *control;
 	phys_addr_t physical;
 	struct xarray registrations;
-	struct page *tombstone; /* mapped in place of the control page once the channel is dead */
-	struct page *scratch; /* mapped in place of everything else */
+	struct page *grave[VGPU_GRAVE_PAGES];
 };
 
 /* A range of user memory that is pinned. */

@@ -10,13 +10,49 @@
 
 #define VGPU_CUDA_ERROR_DEVICE_UNAVAILABLE 46 /* CUresult */
 
+static void vgpu_client_free_grave(struct vgpu_client *client)
+{
+	int i;
+
+	for (i = 0; i < VGPU_GRAVE_PAGES; i++)
+		if (client->grave[i])
+			__free_page(client->grave[i]);
+}
+
+/*
+ * Made when the channel is opened, so that its end cannot fail. Somebody who
+ * reads a completion just when the channel dies must not take it for success.
+ */
+static int vgpu_client_alloc_grave(struct vgpu_client *client)
+{
+	struct vgpu_channel_control *control;
+	struct vgpu_completion *ring;
+	int i;
+
+	for (i = 0; i < VGPU_GRAVE_PAGES; i++) {
+		client->grave[i] = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+		if (!client->grave[i]) {
+			vgpu_client_free_grave(client);
+			return -ENOMEM;
+		}
+	}
+	control = page_address(client->grave[VGPU_GRAVE_CONTROL]);
+	control->state = VGPU_CHANNEL_FAILED;
+	control->error = VGPU_CUDA_ERROR_DEVICE_UNAVAILABLE;
+	ring = page_address(client->grave[VGPU_GRAVE_COMPLETIONS]);
+	for (i = 0; i < PAGE_SIZE / sizeof(*ring); i++) {
+		ring[i].sequence = U64_MAX;
+		ring[i].status = VGPU_CUDA_ERROR_DEVICE_UNAVAILABLE;
+	}
+	return 0;
+}
+
 static void vgpu_client_release(struct kref *ref)
 {
 	struct vgpu_client *client = container_of(ref, struct vgpu_client, ref);
 
 	iput(client->inode);
-	__free_page(client->scratch);
-	__free_page(client->tombstone);
+	vgpu_client_free_grave(client);
 	xa_destroy(&client->registrations);
 	mutex_destroy(&client->lock);
 	kfree(client);
@@ -91,25 +127,15 @@ static void vgpu_client_unclaim(struct vgpu_client *client)
 
 static struct vgpu_client *vgpu_client_alloc(struct vgpu_device *vgpu, struct inode *inode)
 {
-	struct vgpu_channel_control *grave;
 	struct vgpu_client *client;
 
 	client = kzalloc(sizeof(*client), GFP_KERNEL_ACCOUNT);
 	if (!client)
 		return NULL;
-	client->tombstone = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	client->scratch = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (!client->tombstone || !client->scratch) {
-		if (client->tombstone)
-			__free_page(client->tombstone);
-		if (client->scratch)
-			__free_page(client->scratch);
+	if (vgpu_client_alloc_grave(client)) {
 		kfree(client);
 		return NULL;
 	}
-	grave = page_address(client->tombstone);
-	grave->state = VGPU_CHANNEL_FAILED;
-	grave->error = VGPU_CUDA_ERROR_DEVICE_UNAVAILABLE;
 	client->vgpu = vgpu;
 	ihold(inode);
 	client->inode = inode;
@@ -221,7 +247,6 @@ void vgpu_client_close(struct vgpu_client *client)
  */
 void vgpu_client_bury(struct vgpu_client *client)
 {
-	struct vgpu_channel_control *grave = page_address(client->tombstone);
 	struct vgpu_channel_control last;
 
 	if (client->epoch == client->vgpu->epoch) {
@@ -231,7 +256,7 @@ void vgpu_client_bury(struct vgpu_client *client)
 		last.state = VGPU_CHANNEL_FAILED;
 		if (!last.error || last.error == -1)
 			last.error = VGPU_CUDA_ERROR_DEVICE_UNAVAILABLE;
-		memcpy(grave, &last, sizeof(last));
+		memcpy(page_address(client->grave[VGPU_GRAVE_CONTROL]), &last, sizeof(last));
 	}
 	unmap_mapping_range(client->inode->i_mapping, 0, 0, 1);
 }

@@ -10,8 +10,16 @@
 #include "vgpu.h"
 #include "vgpu_compat.h"
 
-#define VGPU_CONTROL_PAGE (VGPU_CONTROL_OFFSET >> PAGE_SHIFT)
 #define VGPU_INFO_BYTES PAGE_ALIGN(sizeof(struct vgpu_device_info))
+
+static struct page *vgpu_grave_page(struct vgpu_client *client, unsigned long offset)
+{
+	if (offset == VGPU_CONTROL_OFFSET)
+		return client->grave[VGPU_GRAVE_CONTROL];
+	if (offset >= VGPU_CQ_OFFSET && offset < VGPU_SQ_OFFSET)
+		return client->grave[VGPU_GRAVE_COMPLETIONS];
+	return client->grave[VGPU_GRAVE_SCRATCH];
+}
 
 static vm_fault_t vgpu_channel_fault(struct vm_fault *fault)
 {
@@ -29,7 +37,7 @@ static vm_fault_t vgpu_channel_fault(struct vm_fault *fault)
 		vgpu_exit(client->vgpu, section);
 		return result;
 	}
-	page = fault->pgoff == VGPU_CONTROL_PAGE ? client->tombstone : client->scratch;
+	page = vgpu_grave_page(client, fault->pgoff << PAGE_SHIFT);
 	return vmf_insert_pfn(fault->vma, fault->address, page_to_pfn(page));
 }
 

@@ -14,7 +14,8 @@
  * A reset of the device and its removal end all channels. From then on every
  * ioctl but CHANNEL_INFO fails with EIO (ENODEV when the device is gone), and the
  * mapping turns into private memory whose control page keeps its last indexes
- * and says VGPU_CHANNEL_FAILED. A file that is opened later works, once the
+ * and says VGPU_CHANNEL_FAILED, and whose completions are errors with a sequence
+ * number of all ones. A file that is opened later works, once the
  * device is live again.
  *
  * poll() sets cq_waiting, and reports POLLIN while the completion ring holds
