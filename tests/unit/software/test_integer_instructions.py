@@ -78,8 +78,8 @@ BINARY: dict[str, Callable[[int, int], int]] = {
     "mul24.lo.s32": lambda a, b: signed(a & 0xFFFFFF, 24) * signed(b & 0xFFFFFF, 24),
     "div.s32": lambda a, b: divide(signed(a), signed(b)),
     "div.u32": lambda a, b: a // b if b else -1,
-    "rem.s32": lambda a, b: signed(a) - divide(signed(a), signed(b)) * signed(b) if b else a,
-    "rem.u32": lambda a, b: a % b if b else a,
+    "rem.s32": lambda a, b: signed(a) - divide(signed(a), signed(b)) * signed(b) if b else -1,
+    "rem.u32": lambda a, b: a % b if b else -1,
     "min.s32": lambda a, b: min(signed(a), signed(b)),
     "min.u32": min,
     "max.s32": lambda a, b: max(signed(a), signed(b)),
@@ -109,9 +109,9 @@ BINARY64: dict[str, Callable[[int, int], int]] = {
     "div.s64": lambda a, b: divide(signed(a, 64), signed(b, 64)),
     "div.u64": lambda a, b: a // b if b else -1,
     "rem.s64": lambda a, b: (
-        signed(a, 64) - divide(signed(a, 64), signed(b, 64)) * signed(b, 64) if b else a
+        signed(a, 64) - divide(signed(a, 64), signed(b, 64)) * signed(b, 64) if b else -1
     ),
-    "rem.u64": lambda a, b: a % b if b else a,
+    "rem.u64": lambda a, b: a % b if b else -1,
     "max.s64": lambda a, b: max(signed(a, 64), signed(b, 64)),
     "min.u64": min,
     "xor.b64": lambda a, b: a ^ b,

@@ -92,7 +92,7 @@ def emit_multiply24(emitter: Emitter, instruction: Instruction) -> None:
 
 @handles("div rem", f"{INTEGERS} f32 f64 approx full {_ROUNDING}")
 def emit_divide(emitter: Emitter, instruction: Instruction) -> None:
-    """`div`, `rem`: by zero, `div` yields all ones and `rem` the dividend, as on hardware."""
+    """`div`, `rem`: by zero both yield all ones, as measured on an H200."""
     if instruction.type in _FLOATING:
         emit_float(emitter, instruction)
         return
@@ -124,7 +124,8 @@ def divide(emitter: Emitter, a: Value, b: Value, signed: bool) -> tuple[Value, V
         safe = emitter.select(unsafe, integer(1, b.type), b)
         quotient = emitter.op("sdiv" if signed else "udiv", a, safe)
     remainder = emitter.op("sub", a, emitter.op("mul", quotient, b))
-    return emitter.select(zero, integer(-1, a.type), quotient), emitter.select(zero, a, remainder)
+    ones = integer(-1, a.type)
+    return emitter.select(zero, ones, quotient), emitter.select(zero, ones, remainder)
 
 
 @handles("and or xor", f"pred {BITS}")
