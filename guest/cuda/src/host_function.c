@@ -82,20 +82,30 @@ static bool has_to_follow(const struct vgpu_stream_ref *ref, const struct job *j
 	return (!job->stream && blocking) || (!ref->stream && job->blocking);
 }
 
-void vgpu_host_functions_wait(const struct vgpu_stream_ref *ref)
+static bool any_to_follow(const struct vgpu_stream_ref *ref)
 {
-	struct job *job;
+	for (struct job *job = first; job; job = job->next)
+		if (has_to_follow(ref, job))
+			return true;
+	return false;
+}
+
+bool vgpu_host_functions_pending(const struct vgpu_stream_ref *ref)
+{
+	bool pending;
 
 	pthread_mutex_lock(&queue_lock);
-	do {
-		for (job = first; job; job = job->next)
-			if (has_to_follow(ref, job))
-				break;
-		/* CUDA forbids CUDA calls in host functions; do not hang on one. */
-		if (!job || on_helper_thread())
-			break;
+	pending = any_to_follow(ref);
+	pthread_mutex_unlock(&queue_lock);
+	return pending;
+}
+
+void vgpu_host_functions_wait(const struct vgpu_stream_ref *ref)
+{
+	pthread_mutex_lock(&queue_lock);
+	/* CUDA forbids CUDA calls in host functions; do not hang on one. */
+	while (any_to_follow(ref) && !on_helper_thread())
 		pthread_cond_wait(&job_over, &queue_lock);
-	} while (job);
 	pthread_mutex_unlock(&queue_lock);
 }
 

@@ -94,24 +94,15 @@ CUresult cuInit(unsigned int flags)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (vgpu_check_initialized() == CUDA_SUCCESS)
 		return vgpu_channel_error();
+	if (atomic_load(&vgpu_library_state) == VGPU_LIBRARY_FORKED)
+		return CUDA_ERROR_NOT_INITIALIZED;
 	pthread_mutex_lock(&init_lock);
-	switch (atomic_load(&vgpu_library_state)) {
-	case VGPU_LIBRARY_UNINITIALIZED:
-		if (failed) {
-			status = failed;
-			break;
-		}
-		status = open_device();
+	if (atomic_load(&vgpu_library_state) == VGPU_LIBRARY_UNINITIALIZED) {
+		status = failed ? failed : open_device();
 		if (status == CUDA_SUCCESS)
 			atomic_store(&vgpu_library_state, VGPU_LIBRARY_READY);
 		else if (vgpu_transport)
 			failed = status;
-		break;
-	case VGPU_LIBRARY_FORKED:
-		status = CUDA_ERROR_NOT_INITIALIZED;
-		break;
-	default:
-		break;
 	}
 	pthread_mutex_unlock(&init_lock);
 	return status;

@@ -26,7 +26,7 @@
 #define VGPU_INLINE_COPY_BYTES 4096u
 #define VGPU_NSEC_PER_SEC      1000000000ull
 
-/* log.c: one line on standard error where VGPU_STUB_LOG is set; `always` does not ask. */
+/* log.c: one line on standard error where VGPU_STUB_LOG asks for it; `always` does not ask. */
 __attribute__((format(printf, 1, 2))) void vgpu_log(const char *format, ...);
 __attribute__((format(printf, 1, 2))) void vgpu_log_always(const char *format, ...);
 
@@ -227,6 +227,7 @@ void vgpu_streams_forget(struct vgpu_context *context, uint64_t context_id);
 
 /* host_function.c */
 void vgpu_host_functions_wait(const struct vgpu_stream_ref *ref);
+bool vgpu_host_functions_pending(const struct vgpu_stream_ref *ref);
 void vgpu_host_functions_wait_all(struct vgpu_context *context);
 
 static inline CUstream vgpu_per_thread(CUstream stream)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-/* Diagnostics on standard error, for people: VGPU_STUB_LOG=1 shows all of them. */
+/* Diagnostics on standard error, for people: VGPU_STUB_LOG=info shows all of them. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -16,12 +17,19 @@ static void print(const char *format, va_list arguments)
 	fprintf(stderr, "%s\n", line);
 }
 
+/* The variable names a level, as for the host's programs; ours are all of level "info". */
+static bool wanted(void)
+{
+	const char *level = getenv("VGPU_STUB_LOG");
+
+	return level && (!strcasecmp(level, "info") || !strcasecmp(level, "debug"));
+}
+
 void vgpu_log(const char *format, ...)
 {
-	const char *wanted = getenv("VGPU_STUB_LOG");
 	va_list arguments;
 
-	if (!wanted || !*wanted || (wanted[0] == '0' && !wanted[1]))
+	if (!wanted())
 		return;
 	va_start(arguments, format);
 	print(format, arguments);

@@ -1,10 +1,44 @@
 // SPDX-License-Identifier: MIT
 /* Device memory, and what is known about addresses. */
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "internal.h"
 
 #define PITCH_ALIGNMENT 512u
+
+/*
+ * Keeps the process from mapping anything where device memory seems to be, so that an
+ * address is either the device's or the host's. Not possible where something is mapped
+ * there already; the table then says "device".
+ */
+static void shadow(struct vgpu_range *range)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t first = (range->start + page - 1) & ~(page - 1);
+	uint64_t last = (range->start + range->size) & ~(page - 1);
+	void *place;
+
+	if (last <= first)
+		return;
+	place = mmap((void *)first, last - first, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	if (place == MAP_FAILED)
+		return;
+	if (place != (void *)first) { /* a kernel that does not know MAP_FIXED_NOREPLACE */
+		munmap(place, last - first);
+		return;
+	}
+	range->block.address = place;
+	range->block.length = last - first;
+}
+
+static void unshadow(const struct vgpu_range *range)
+{
+	if (range->kind == VGPU_RANGE_DEVICE && range->block.address)
+		munmap(range->block.address, range->block.length);
+}
 
 static CUresult allocate(CUdeviceptr *out, size_t size)
 {
@@ -26,11 +60,13 @@ static CUresult allocate(CUdeviceptr *out, size_t size)
 	range.context = context;
 	range.context_id = atomic_load(&context->id);
 	range.unique = vgpu_unique();
+	shadow(&range);
 	status = vgpu_ranges_insert(VGPU_SIDE_DEVICE, &range);
 	if (status != CUDA_SUCCESS) {
 		struct vgpu_cmd_memory_free undo =
 			vgpu_encode_memory_free(vgpu_context_handle(context), range.start);
 
+		unshadow(&range);
 		vgpu_submit(&undo, sizeof(undo));
 		return status;
 	}
@@ -79,6 +115,7 @@ CUresult cuMemFree_v2(CUdeviceptr address)
 	vgpu_host_functions_wait_all(range.context);
 	if (!vgpu_ranges_remove(VGPU_SIDE_DEVICE, address, &range))
 		return CUDA_ERROR_INVALID_VALUE;
+	unshadow(&range);
 	command = vgpu_encode_memory_free(vgpu_context_handle(range.context), address);
 	return vgpu_context_call(range.context, &command, sizeof(command), NULL, 0, &reply);
 }
@@ -88,7 +125,7 @@ void vgpu_allocations_forget(struct vgpu_context *context, uint64_t context_id)
 	struct vgpu_range range;
 
 	while (vgpu_ranges_remove_of(VGPU_SIDE_DEVICE, context, context_id, &range))
-		continue;
+		unshadow(&range);
 	while (vgpu_ranges_remove_of(VGPU_SIDE_HOST, context, context_id, &range)) {
 		if (range.kind == VGPU_RANGE_HOST_ALLOCATED)
 			vgpu_transport->release(&range.block);

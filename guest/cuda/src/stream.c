@@ -109,7 +109,7 @@ void vgpu_streams_forget(struct vgpu_context *context, uint64_t context_id)
 	vgpu_pool_each(&streams, forget_one, &forgotten);
 }
 
-CUresult vgpu_stream_resolve(CUstream handle, struct vgpu_stream_ref *ref)
+static CUresult resolve(CUstream handle, struct vgpu_stream_ref *ref)
 {
 	CUresult status = vgpu_current(&ref->context);
 
@@ -129,9 +129,17 @@ CUresult vgpu_stream_resolve(CUstream handle, struct vgpu_stream_ref *ref)
 	}
 	if (ref->stream)
 		ref->remote = ref->stream->object.remote;
-	if (atomic_load_explicit(&ref->context->host_functions, memory_order_relaxed))
-		vgpu_host_functions_wait(ref);
 	return CUDA_SUCCESS;
+}
+
+CUresult vgpu_stream_resolve(CUstream handle, struct vgpu_stream_ref *ref)
+{
+	CUresult status = resolve(handle, ref);
+
+	if (status == CUDA_SUCCESS &&
+	    atomic_load_explicit(&ref->context->host_functions, memory_order_relaxed))
+		vgpu_host_functions_wait(ref);
+	return status;
 }
 
 CUresult cuStreamCreateWithPriority(CUstream *out, unsigned int flags, int priority)
@@ -205,10 +213,12 @@ CUresult cuStreamQuery(CUstream handle)
 	struct vgpu_stream_ref ref;
 	struct vgpu_ticket ticket;
 	struct vgpu_reply reply;
-	CUresult status = vgpu_stream_resolve(handle, &ref);
+	CUresult status = resolve(handle, &ref);
 
 	if (status != CUDA_SUCCESS)
 		return status;
+	if (atomic_load(&ref.context->host_functions) && vgpu_host_functions_pending(&ref))
+		return CUDA_ERROR_NOT_READY;
 	command = vgpu_encode_stream_query(vgpu_context_handle(ref.context), ref.remote);
 	status = vgpu_submit_ticket(&command, sizeof(command), NULL, 0, 0, &ticket);
 	if (status != CUDA_SUCCESS)
@@ -225,7 +235,7 @@ CUresult cuStreamQuery_ptsz(CUstream handle)
 CUresult cuStreamGetFlags(CUstream handle, unsigned int *flags)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = vgpu_stream_resolve(handle, &ref);
+	CUresult status = resolve(handle, &ref);
 
 	if (status == CUDA_SUCCESS && !flags)
 		status = CUDA_ERROR_INVALID_VALUE;
@@ -242,7 +252,7 @@ CUresult cuStreamGetFlags_ptsz(CUstream handle, unsigned int *flags)
 CUresult cuStreamGetPriority(CUstream handle, int *priority)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = vgpu_stream_resolve(handle, &ref);
+	CUresult status = resolve(handle, &ref);
 
 	if (status == CUDA_SUCCESS && !priority)
 		status = CUDA_ERROR_INVALID_VALUE;
@@ -259,7 +269,7 @@ CUresult cuStreamGetPriority_ptsz(CUstream handle, int *priority)
 CUresult cuStreamGetId(CUstream handle, unsigned long long *id)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = vgpu_stream_resolve(handle, &ref);
+	CUresult status = resolve(handle, &ref);
 
 	if (status == CUDA_SUCCESS && !id)
 		status = CUDA_ERROR_INVALID_VALUE;
@@ -276,7 +286,7 @@ CUresult cuStreamGetId_ptsz(CUstream handle, unsigned long long *id)
 CUresult cuStreamGetCtx(CUstream handle, CUcontext *context)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = vgpu_stream_resolve(handle, &ref);
+	CUresult status = resolve(handle, &ref);
 
 	if (status == CUDA_SUCCESS && !context)
 		status = CUDA_ERROR_INVALID_VALUE;
@@ -293,7 +303,7 @@ CUresult cuStreamGetCtx_ptsz(CUstream handle, CUcontext *context)
 CUresult cuStreamGetDevice(CUstream handle, CUdevice *device)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = vgpu_stream_resolve(handle, &ref);
+	CUresult status = resolve(handle, &ref);
 
 	if (status == CUDA_SUCCESS && !device)
 		status = CUDA_ERROR_INVALID_VALUE;
@@ -311,7 +321,7 @@ CUresult cuStreamGetDevice_ptsz(CUstream handle, CUdevice *device)
 CUresult cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *capturing)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = vgpu_stream_resolve(handle, &ref);
+	CUresult status = resolve(handle, &ref);
 
 	if (status == CUDA_SUCCESS && !capturing)
 		status = CUDA_ERROR_INVALID_VALUE;

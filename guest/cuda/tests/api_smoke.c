@@ -338,6 +338,29 @@ static void check_errors_and_lookup(void)
 	      CUDA_ERROR_NOT_SUPPORTED);
 }
 
+/* An illegal address ends its context, and only that. */
+static void check_sticky_error(CUdevice device)
+{
+	CUcontext context;
+	CUmodule module;
+	CUfunction add;
+	CUdeviceptr memory;
+	CUdeviceptr wild = 64;
+	unsigned int n = 32;
+	void *parameters[] = { &wild, &wild, &wild, &n };
+
+	OK(cuCtxCreate(&context, NULL, 0, device));
+	OK(cuModuleLoadData(&module, add_ptx));
+	OK(cuModuleGetFunction(&add, module, "add"));
+	OK(cuMemAlloc(&memory, 64));
+	OK(cuLaunchKernel(add, 1, 1, 1, 32, 1, 1, 0, 0, parameters, NULL));
+	FAILS(cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_ADDRESS);
+	FAILS(cuMemAlloc(&memory, 64), CUDA_ERROR_ILLEGAL_ADDRESS);
+	FAILS(cuLaunchKernel(add, 1, 1, 1, 32, 1, 1, 0, 0, parameters, NULL),
+	      CUDA_ERROR_ILLEGAL_ADDRESS);
+	OK(cuCtxDestroy(context));
+}
+
 static void check_fork(void)
 {
 	int status = -1;
@@ -383,6 +406,8 @@ int main(void)
 	check_host_functions();
 	check_errors_and_lookup();
 	check_fork();
+	check_sticky_error(device);
+	OK(cuCtxSynchronize());
 
 	OK(cuDevicePrimaryCtxRetain(&primary, device));
 	OK(cuCtxPushCurrent(primary));
