@@ -80,6 +80,16 @@ def test_recursion_is_refused(device: Device) -> None:
     assert "recursive" in caught.value.log
 
 
+def test_nesting_without_end_is_refused(device: Device) -> None:
+    depth = 700
+    functions = "".join(f".func g{i}() {{ call g{i + 1}, (); ret; }}" for i in range(depth))
+    with pytest.raises(PtxError) as caught:
+        device.function(
+            f"{functions} .func g{depth}() {{ ret; }} .entry f() {{ call g0, (); ret; }}"
+        )
+    assert "nested too deeply" in caught.value.log
+
+
 def test_function_properties(device: Device) -> None:
     function = device.cuda(
         """struct S { char c[12]; double d; };

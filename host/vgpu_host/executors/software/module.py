@@ -147,6 +147,9 @@ class Module:
             text = generate(body, analysis, layout)
         except UnsupportedError as error:
             raise PtxError(CudaResult.INVALID_PTX, self._log(name, error)) from None
+        except RecursionError:
+            reason = f"{name}: loops or calls are nested too deeply"
+            raise PtxError(CudaResult.INVALID_PTX, reason) from None
         registers = register_estimate(body, blocks, live)
         return Function(
             self._gpu, self._source, body, text, layout.shared_size, layout.local_size, registers
