@@ -14,15 +14,19 @@ from vgpu_qemu.errors import ImageError
 GUEST_LIBRARY = "usr/lib/vgpu-stub"
 """Directory of our own files in the guest, without a leading slash."""
 
-_SOURCE = Path(__file__).resolve().parents[2] / "guest" / "image"
+_SOURCE = Path(__file__).resolve().parents[2] / "guest"
 
 
 def image_file(name: str) -> Path:
-    """Return a file of `guest/image`.
+    """Return a file or directory of `guest/image`.
 
     Raises:
         ImageError: It is not there, as in an installation without the source tree.
     """
+    return _guest_file(f"image/{name}")
+
+
+def _guest_file(name: str) -> Path:
     path = _SOURCE / name
     if not path.exists():
         raise ImageError(f"{path} is missing: the launcher needs a checkout of the whole project")
@@ -35,3 +39,9 @@ def agent_files() -> dict[str, Path]:
         f"{GUEST_LIBRARY}/agent.py": image_file("agent.py"),
         f"{GUEST_LIBRARY}/agent_protocol.py": Path(agent_protocol.__file__),
     }
+
+
+def standard_files() -> dict[str, Path]:
+    """Return what every guest has in its overlay: the agent, and the driver's rules for udev."""
+    rules = "60-vgpu-stub.rules"
+    return {**agent_files(), f"etc/udev/rules.d/{rules}": _guest_file(f"driver/{rules}")}

@@ -19,7 +19,7 @@ from vgpu_qemu.kernels import Kernel
 
 MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "erofs", "overlay")
 SHARED_FOLDER_MODULES = ("virtiofs",)
-_APPLETS = "sh mount insmod mkdir ifconfig hostname chown sleep switch_root"
+_APPLETS = "sh mount insmod mkdir ifconfig hostname chown chroot sleep switch_root"
 _DIRECTORIES = "dev proc sys image overlay memory root modules"
 
 

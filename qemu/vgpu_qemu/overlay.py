@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from vgpu_qemu.cache import Cache
 from vgpu_qemu.errors import ImageError
-from vgpu_qemu.guest_files import GUEST_LIBRARY, agent_files
+from vgpu_qemu.guest_files import GUEST_LIBRARY, standard_files
 from vgpu_qemu.image import make_erofs
 
 
@@ -46,7 +46,7 @@ def build_overlay(
     Raises:
         ImageError: A source is missing, a target is no absolute path.
     """
-    members: dict[str, Path] = dict(agent_files())
+    members: dict[str, Path] = dict(standard_files())
     for number, driver in enumerate(drivers):
         members[f"{GUEST_LIBRARY}/modules/{number:02}-{driver.name}"] = driver
     for file in files:
