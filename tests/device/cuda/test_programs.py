@@ -1,0 +1,105 @@
+"""C programs on libcuda.so.1 over a real device server: right answers, and no hang when it dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from vgpu_host.executors.options import ExecutorOptions
+
+from vgpu_stub.cli.device_server import DeviceServer
+from vgpu_stub.cli.exec_command import program_environment
+
+ROOT = Path(__file__).resolve().parents[3]
+BUILD = ROOT / "guest/cuda/build"
+DEVICE_UNAVAILABLE = "CUDA_ERROR_DEVICE_UNAVAILABLE"
+
+pytestmark = pytest.mark.device
+
+
+@pytest.fixture(scope="module")
+def programs() -> Path:
+    subprocess.run(
+        ["make", "-C", str(ROOT / "guest/cuda"), "-j2", "tests"], check=True, capture_output=True
+    )
+    return BUILD / "tests"
+
+
+@pytest.fixture
+def server() -> Iterator[DeviceServer]:
+    with DeviceServer(ExecutorOptions(name="software"), shared=False) as running:
+        yield running
+
+
+def start(server: DeviceServer, *command: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(part) for part in command],
+        env=program_environment(server.device_socket, BUILD),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+
+
+def run(server: DeviceServer, *command: object) -> tuple[int, str]:
+    process = start(server, *command)
+    output, _ = process.communicate(timeout=100)
+    return process.returncode, output
+
+
+def wait_for_round_trips(server: DeviceServer, process: subprocess.Popen[str]) -> int:
+    """Wait until the program's channel carries queries; returns its worker's process id."""
+    deadline = monotonic() + 60
+    while monotonic() < deadline:
+        assert process.poll() is None
+        for device in server.snapshot()["devices"]:
+            for channel in device["channels"]:
+                busy = channel["commands"].get("STREAM_QUERY", 0) > 100
+                if busy and channel["guest_pid"] == process.pid:
+                    return int(channel["worker_pid"])
+    raise AssertionError("no round trips in a minute")
+
+
+def test_core_path_of_the_driver_api(programs: Path, server: DeviceServer) -> None:
+    status, output = run(server, programs / "api_smoke")
+    assert status == 0, output
+    assert output.endswith("passed\n")
+
+
+def test_threads_share_a_context_and_a_full_ring(programs: Path, server: DeviceServer) -> None:
+    assert run(server, programs / "thread_stress", 6, 2) == (0, "passed\n")
+
+
+def test_killed_worker_costs_its_program_an_error_and_no_other(
+    programs: Path, server: DeviceServer
+) -> None:
+    victim = start(server, programs / "ring_latency", 100_000_000, 1)
+    other = start(server, programs / "ring_latency", 100_000_000, 1)
+    try:
+        wait_for_round_trips(server, other)
+        os.kill(wait_for_round_trips(server, victim), signal.SIGKILL)
+        output, _ = victim.communicate(timeout=30)
+        assert victim.returncode == 1
+        assert DEVICE_UNAVAILABLE in output
+        wait_for_round_trips(server, other)
+    finally:
+        for program in (victim, other):
+            program.kill()
+            program.communicate()
+
+
+def test_program_gets_an_error_when_the_device_server_is_killed(
+    programs: Path, server: DeviceServer
+) -> None:
+    process = start(server, programs / "ring_latency", 100_000_000, 1)
+    try:
+        wait_for_round_trips(server, process)
+        os.kill(server.pid, signal.SIGKILL)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert DEVICE_UNAVAILABLE in output
