@@ -200,8 +200,8 @@ static void sleep_for_interrupt(void)
 
 		VGPU_COUNT(waits, 1);
 		error = vgpu_transport->wait(seen, SLEEP_NS);
-		if (error == ENODEV)
-			declare_dead(CUDA_ERROR_DEVICE_UNAVAILABLE, "the device is gone");
+		if (error && error != ETIMEDOUT && error != EINTR && check_state() == CUDA_SUCCESS)
+			declare_dead(CUDA_ERROR_DEVICE_UNAVAILABLE, "waiting for it failed");
 	}
 	__atomic_store_n(&control->cq_waiting, 0, __ATOMIC_RELEASE);
 }

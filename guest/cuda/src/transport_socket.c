@@ -314,6 +314,22 @@ static int create_channel(void)
 	return admin_call(&command, sizeof(command));
 }
 
+/* After a bring-up that failed, so that another can be tried. */
+static void close_everything(uint64_t bar2_bytes)
+{
+	if (vfio_user_socket() >= 0)
+		vfio_user_close();
+	for (size_t i = 0; i < 2; i++) {
+		if (vectors[i] >= 0)
+			close(vectors[i]);
+		vectors[i] = -1;
+	}
+	if (bar2_bytes)
+		munmap(bar2, bar2_bytes);
+	admin_head = 0;
+	admin_tail = 0;
+}
+
 static int socket_open(void **channel, struct vgpu_device_info *info, char *reason, size_t room)
 {
 	const char *path = getenv("VGPU_STUB_SOCKET");
@@ -352,8 +368,7 @@ static int socket_open(void **channel, struct vgpu_device_info *info, char *reas
 		if (!*reason)
 			snprintf(reason, room, "cannot %s the device at %s: %s", step, path,
 				 strerror(error));
-		if (vfio_user_socket() >= 0)
-			vfio_user_close();
+		close_everything(bar2_bytes);
 		return error;
 	}
 	memcpy(info, bar2 + VGPU_INFO_OFFSET, sizeof(*info));

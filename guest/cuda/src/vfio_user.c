@@ -369,9 +369,10 @@ int vfio_user_map(uint32_t region, void **address, uint64_t *size)
 	} else {
 		*address = mmap(NULL, found.size, PROT_READ | PROT_WRITE, MAP_SHARED,
 				exchange.reply_fd, (off_t)found.offset);
-		*size = found.size;
 		if (*address == MAP_FAILED)
 			error = errno;
+		else
+			*size = found.size;
 	}
 	if (exchange.reply_fd >= 0)
 		close(exchange.reply_fd);
