@@ -43,8 +43,10 @@ static CUresult issue(const struct vgpu_stream_ref *ref, void *command, size_t b
 	uint8_t *place;
 	CUresult status;
 
-	if (wait == RETURN_WHEN_DONE)
-		return vgpu_context_call(ref->context, command, bytes, tail, tail_bytes, &reply);
+	if (wait == RETURN_WHEN_DONE) {
+		status = vgpu_context_call(ref->context, command, bytes, tail, tail_bytes, &reply);
+		return status == CUDA_SUCCESS ? vgpu_context_take_deferred(ref->context) : status;
+	}
 	status = vgpu_ring_begin(bytes + tail_bytes, (void **)&place);
 	if (status != CUDA_SUCCESS)
 		return status;

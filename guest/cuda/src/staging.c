@@ -107,7 +107,9 @@ CUresult vgpu_staging_write(const struct vgpu_stream_ref *ref, CUdeviceptr desti
 		status = status == CUDA_SUCCESS ? settled : status;
 	}
 	pthread_mutex_unlock(&staging_lock);
-	return status;
+	/* A chunk that was claimed again left the error of its first use there. */
+	return synchronous && status == CUDA_SUCCESS ? vgpu_context_take_deferred(ref->context)
+						     : status;
 }
 
 CUresult vgpu_staging_read(const struct vgpu_stream_ref *ref, void *destination, CUdeviceptr source,
