@@ -25,7 +25,6 @@ from vgpu_stub.device.rings import (
     CompletionQueue,
     ControlPage,
     SubmissionQueue,
-    channel_offset,
 )
 
 _log = logging.getLogger(__name__)
@@ -55,7 +54,6 @@ class ChannelDrain:
     def __init__(
         self,
         memory: mmap,
-        channel: int,
         session: ChannelSession,
         registrations: Registrations,
         serve_control: Callable[[], None],
@@ -65,8 +63,7 @@ class ChannelDrain:
         """Prepare to drain.
 
         Args:
-            memory: BAR2, mapped.
-            channel: Channel number.
+            memory: The channel's part of BAR2, mapped.
             session: Handlers of the commands.
             registrations: Guest memory of the channel, for its counters.
             serve_control: Handles messages of the device server; called when `control_fd` is
@@ -74,11 +71,10 @@ class ChannelDrain:
             control_fd: The worker's end of the link.
             kick_fd: eventfd that a doorbell signals.
         """
-        offset = channel_offset(channel)
         self._memory = memory
-        self._control = ControlPage(memory, offset)
-        self._submissions = SubmissionQueue(memory, offset, self._control)
-        self._completions = CompletionQueue(memory, offset, self._control, self._interrupt)
+        self._control = ControlPage(memory, 0)
+        self._submissions = SubmissionQueue(memory, 0, self._control)
+        self._completions = CompletionQueue(memory, 0, self._control, self._interrupt)
         self._session = session
         self._registrations = registrations
         self._serve_control = serve_control
@@ -92,7 +88,7 @@ class ChannelDrain:
         self._pending: list[tuple[int, Callable[[], bool]]] = []
         self._async_error = 0
         self._spin_ns = _SPIN_NS[0]
-        counters = offset + abi.HOST_COUNTERS_OFFSET
+        counters = abi.HOST_COUNTERS_OFFSET
         self._commands = [0] * abi.OPCODE_COUNT
         self._shared_commands = memoryview(memory)[counters : counters + 8 * abi.OPCODE_COUNT].cast(
             "Q"

@@ -128,9 +128,8 @@ class DeviceServer:
                 return
             with client, contextlib.suppress(OSError):
                 with self._lock:
-                    snapshot = server_snapshot(
-                        self._devices, list(self._ended), self._executor, os.getpid()
-                    )
+                    devices = list(self._devices)
+                snapshot = server_snapshot(devices, self._ended, self._executor, os.getpid())
                 client.sendall(json.dumps(snapshot).encode() + b"\n")
 
 

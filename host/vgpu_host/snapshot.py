@@ -7,7 +7,7 @@ Counters of channels are read from shared memory, where guest and worker keep th
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from vgpu_stub.abi import generated as abi
@@ -101,14 +101,17 @@ def device_snapshot(gpu: VirtualGpu) -> Snapshot:
 
 
 def server_snapshot(
-    devices: Sequence[VirtualGpu], ended: Sequence[Snapshot], executor: str, pid: int
+    devices: Sequence[VirtualGpu], ended: Iterable[Snapshot], executor: str, pid: int
 ) -> Snapshot:
-    """A device server with its devices; `ended` are the last snapshots of channels that are gone."""
+    """A device server with its devices; `ended` holds last snapshots of channels that are gone."""
+    # In this order a channel that ends meanwhile is in one of the two, or in both, never in none.
+    found = [device_snapshot(gpu) for gpu in devices]
+    live = {channel["worker_pid"] for device in found for channel in device["channels"]}
     return {
         "schema_version": SCHEMA_VERSION,
         "time": time.time(),
         "pid": pid,
         "executor": executor,
-        "ended_channels": list(ended),
-        "devices": [device_snapshot(gpu) for gpu in devices],
+        "ended_channels": [row for row in list(ended) if row["worker_pid"] not in live],
+        "devices": found,
     }

@@ -24,7 +24,7 @@ from vgpu_host.executors.options import ExecutorOptions, make_executor
 from vgpu_host.registrations import Registrations
 from vgpu_host.session import ChannelSession
 from vgpu_stub.abi import generated as abi
-from vgpu_stub.device.rings import RingError
+from vgpu_stub.device.rings import RingError, channel_offset
 from vgpu_stub.device.worker_link import LinkClosedError, Message, WorkerLink, unpack_extents
 
 _log = logging.getLogger(__name__)
@@ -105,12 +105,12 @@ class Worker:
 
     def _attach(self, channel: int, fds: tuple[int, ...]) -> None:
         bar2_fd, kick_fd, *interrupt = fds
-        memory = mmap.mmap(bar2_fd, abi.BAR2_BYTES)
+        # Its own channel and nothing else: a kernel that escapes finds no other ring here.
+        memory = mmap.mmap(bar2_fd, abi.CHANNEL_STRIDE, offset=channel_offset(channel))
         os.close(bar2_fd)
         _set_process_name(f"vgpu-worker{channel}")
         self._drain = ChannelDrain(
             memory,
-            channel,
             ChannelSession(self._executor, self._registrations),
             self._registrations,
             self._serve_control,

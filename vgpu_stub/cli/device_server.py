@@ -106,7 +106,7 @@ class DeviceServer:
             *self._arguments,
         ]
         with self.log.open("wb") as log:
-            # A session of its own keeps Ctrl-C for the command: the server ends with us, not before.
+            # A session of its own: Ctrl-C is for the command, the server ends after it.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-
 from vgpu_qemu.errors import LauncherError
+
 from vgpu_stub.cli.build import BuildError
 from vgpu_stub.cli.device_server import DeviceServerError
 from vgpu_stub.cli.doctor_command import doctor_command

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-
+from vgpu_host.executors.options import ExecutorOptions
 from vgpu_qemu.errors import LauncherError
 from vgpu_qemu.kernels import DEFAULT_KERNEL, find_kernel
 from vgpu_qemu.overlay import OverlayFile
 from vgpu_qemu.progress import Progress, console_progress
 from vgpu_qemu.vm import Vm, VmConfig
+
 from vgpu_stub.cli.build import GUEST, cuda_libraries, driver
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.options import (
@@ -27,10 +28,9 @@ from vgpu_stub.cli.options import (
     executor_options,
 )
 from vgpu_stub.cli.report import print_account
-from vgpu_host.executors.options import ExecutorOptions
 
-#: Where the guest finds our CUDA libraries; on its loader path.
-GUEST_LIBRARIES: Final = "/usr/local/lib"
+#: Where the guest finds our CUDA libraries: the loader looks there without running ldconfig.
+GUEST_LIBRARIES: Final = "/usr/lib/x86_64-linux-gnu"
 #: Where the guest finds smoke tests and workloads.
 GUEST_FILES: Final = "/opt/vgpu-stub"
 

@@ -210,9 +210,7 @@ class Executor(Protocol):
         """Blocks that a multiprocessor holds (cuOccupancyMaxActiveBlocksPerMultiprocessor)."""
         ...
 
-    def function_available_shared(
-        self, function: Function, blocks: int, block_threads: int
-    ) -> int:
+    def function_available_shared(self, function: Function, blocks: int, block_threads: int) -> int:
         """Dynamic shared bytes left to a block (cuOccupancyAvailableDynamicSMemPerBlock)."""
         ...
 
