@@ -112,11 +112,7 @@ class ChannelDrain:
         idle_since = now
         next_control = now
         while True:
-            worked = self._drain_batch()
-            if self._pending:
-                worked = self._poll_pending() or worked
-            if self._completions.held:
-                self._completions.flush()
+            worked = self.step()
             now = monotonic_ns()
             if now >= next_control:
                 next_control = now + _CONTROL_INTERVAL_NS
@@ -130,6 +126,19 @@ class ChannelDrain:
                 if not self._pending:
                     idle_since = monotonic_ns()
                     next_control = idle_since
+
+    def step(self) -> bool:
+        """Carry out what was submitted and look at what waits; False when there was nothing.
+
+        Raises:
+            RingError: The guest's ring is impossible.
+        """
+        worked = self._drain_batch()
+        if self._pending:
+            worked = self._poll_pending() or worked
+        if self._completions.held:
+            self._completions.flush()
+        return worked
 
     def _drain_batch(self) -> bool:
         submissions = self._submissions

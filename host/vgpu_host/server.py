@@ -25,6 +25,7 @@ from typing import Final
 
 from vgpu_host import runtime
 from vgpu_host.executors.options import ExecutorOptions
+from vgpu_host.logs import configure_logging
 from vgpu_host.pool import WorkerPool
 from vgpu_host.snapshot import Snapshot, channel_snapshot, server_snapshot
 from vgpu_stub.abi import generated as abi
@@ -158,10 +159,7 @@ def main() -> int:
         help="PCI vendor and device id",
     )
     arguments = parser.parse_args()
-    logging.basicConfig(
-        level=os.environ.get("VGPU_STUB_LOG", "WARNING").upper(),
-        format="%(asctime)s server %(levelname)s %(message)s",
-    )
+    configure_logging("server")
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     stop = threading.Event()
 

@@ -21,6 +21,7 @@ from typing import Final
 from vgpu_host.drain import ChannelDrain
 from vgpu_host.executors.base import CudaError, DeviceDescription, Executor
 from vgpu_host.executors.options import ExecutorOptions, make_executor
+from vgpu_host.logs import configure_logging
 from vgpu_host.registrations import Registrations
 from vgpu_host.session import ChannelSession
 from vgpu_stub.abi import generated as abi
@@ -164,10 +165,7 @@ def main() -> int:
     parser.add_argument("--link", type=int, required=True, help="descriptor of the link")
     parser.add_argument("--executor", required=True, help="executor options, as JSON")
     arguments = parser.parse_args()
-    logging.basicConfig(
-        level=os.environ.get("VGPU_STUB_LOG", "WARNING").upper(),
-        format=f"%(asctime)s worker[{os.getpid()}] %(levelname)s %(message)s",
-    )
+    configure_logging("worker")
     # Ctrl-C is for the device server, which ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -28,47 +29,41 @@ def all_channels(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
     return [*snapshot["ended_channels"], *live]
 
 
+#: Rows of the account: what it says, and where the number is in a channel's snapshot.
+_ROWS: Final[tuple[tuple[str, Callable[[dict[str, Any]], str]], ...]] = (
+    ("state", lambda channel: str(channel["state"])),
+    ("commands", lambda channel: str(sum(channel["commands"].values()))),
+    ("kernel launches", lambda channel: str(channel["commands"].get("LAUNCH_KERNEL", 0))),
+    ("host to device", lambda channel: format_bytes(channel["host"]["bytes_to_device"])),
+    ("device to host", lambda channel: format_bytes(channel["host"]["bytes_to_host"])),
+    ("doorbells (trapped writes)", lambda channel: str(channel["guest"]["doorbells"])),
+    ("waits (guest sleeps)", lambda channel: str(channel["guest"]["waits"])),
+    ("interrupts", lambda channel: str(channel["host"]["interrupts"])),
+    ("device busy", lambda channel: f"{channel['host']['busy_ns'] / 1e6:.1f} ms"),
+    ("errors", lambda channel: str(channel["host"]["errors"])),
+)
+
+
 def account_tables(channels: list[dict[str, Any]]) -> list[Table]:
     """Tables of what each channel carried, and of refused functions where there are any."""
     table = Table(title="What the rings carried", title_justify="left")
-    for heading in ("process", "state"):
-        table.add_column(heading)
-    for heading in (
-        "commands",
-        "launches",
-        "to device",
-        "to host",
-        "doorbells",
-        "waits",
-        "interrupts",
-        "errors",
-    ):
+    table.add_column("")
+    for channel in channels:
+        heading = f"{channel['guest_process']} ({channel['guest_pid']})"
         table.add_column(heading, justify="right")
+    for name, read in _ROWS:
+        table.add_row(name, *(read(channel) for channel in channels))
     refused: Counter[str] = Counter()
     for channel in channels:
-        guest, host = channel["guest"], channel["host"]
-        table.add_row(
-            f"{channel['guest_process']} ({channel['guest_pid']})",
-            channel["state"],
-            str(sum(channel["commands"].values())),
-            str(channel["commands"].get("LAUNCH_KERNEL", 0)),
-            format_bytes(host["bytes_to_device"]),
-            format_bytes(host["bytes_to_host"]),
-            str(guest["doorbells"]),
-            str(guest["waits"]),
-            str(host["interrupts"]),
-            str(host["errors"]),
-        )
         refused.update(channel["refused_functions"])
-    tables = [table]
-    if refused:
-        refusals = Table(title="Refused functions (CUDA_ERROR_NOT_SUPPORTED)", title_justify="left")
-        refusals.add_column("function")
-        refusals.add_column("calls", justify="right")
-        for name, count in refused.most_common():
-            refusals.add_row(name, str(count))
-        tables.append(refusals)
-    return tables
+    if not refused:
+        return [table]
+    refusals = Table(title="Refused: CUDA_ERROR_NOT_SUPPORTED", title_justify="left")
+    refusals.add_column("function")
+    refusals.add_column("calls", justify="right")
+    for name, count in refused.most_common():
+        refusals.add_row(name, str(count))
+    return [table, refusals]
 
 
 def print_account(snapshot: dict[str, Any]) -> None:
