@@ -252,7 +252,8 @@ struct vgpu_function {
 	_Atomic int dynamic_shared_limit; /* info.max_dynamic_shared_bytes, raised by
 					     cuFuncSetAttribute */
 	char *name;
-	struct vgpu_function *next; /* in its module */
+	struct vgpu_execution *execution; /* execution_control.c, or NULL */
+	struct vgpu_function *next;	  /* in its module */
 };
 
 CUresult vgpu_function_resolve(CUfunction handle, struct vgpu_function **function);

@@ -231,6 +231,7 @@ static void discard(struct vgpu_module *module)
 		module->functions = function->next;
 		free(function->name);
 		free(function->parameters);
+		free(function->execution);
 		vgpu_pool_give(&functions, function);
 	}
 	while (module->globals) {

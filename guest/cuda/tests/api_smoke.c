@@ -251,6 +251,21 @@ static void check_kernel(void)
 	OK(cuMemcpyDtoH(values, memory[0], 12 * sizeof(float)));
 	CHECK(values[9] == 18.0f && values[10] == 10.0f);
 
+	/* The deprecated way, which pycuda still takes: z = x + y over 7 elements. */
+	packed.x = memory[1];
+	packed.z = memory[2];
+	packed.n = 7;
+	OK(cuMemsetD8(memory[2], 0, 8 * sizeof(float)));
+	OK(cuFuncSetBlockShape(add, 32, 1, 1));
+	OK(cuParamSetv(add, 0, &packed, 24));
+	OK(cuParamSeti(add, 24, packed.n));
+	OK(cuParamSetSize(add, 28));
+	OK(cuLaunchGrid(add, 1, 1));
+	OK(cuMemcpyDtoH(values, memory[2], 8 * sizeof(float)));
+	CHECK(values[6] == 6.0f && values[7] == 0.0f);
+	FAILS(cuFuncSetBlockShape(add, 0, 1, 1), CUDA_ERROR_INVALID_VALUE);
+	FAILS(cuParamSetv(add, 4090, &packed, 24), CUDA_ERROR_INVALID_VALUE);
+
 	FAILS(cuLaunchKernel(add, 1, 1, 1, 2048, 1, 1, 0, stream, parameters, NULL),
 	      CUDA_ERROR_INVALID_VALUE);
 	FAILS(cuLaunchKernel(add, 0, 1, 1, 32, 1, 1, 0, stream, parameters, NULL),
