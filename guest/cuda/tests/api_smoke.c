@@ -251,6 +251,8 @@ static void check_kernel(void)
 	OK(cuMemcpyDtoH(values, memory[0], 12 * sizeof(float)));
 	CHECK(values[9] == 18.0f && values[10] == 10.0f);
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 	/* The deprecated way, which pycuda still takes: z = x + y over 7 elements. */
 	packed.x = memory[1];
 	packed.z = memory[2];
@@ -265,6 +267,7 @@ static void check_kernel(void)
 	CHECK(values[6] == 6.0f && values[7] == 0.0f);
 	FAILS(cuFuncSetBlockShape(add, 0, 1, 1), CUDA_ERROR_INVALID_VALUE);
 	FAILS(cuParamSetv(add, 4090, &packed, 24), CUDA_ERROR_INVALID_VALUE);
+#pragma GCC diagnostic pop
 
 	FAILS(cuLaunchKernel(add, 1, 1, 1, 2048, 1, 1, 0, stream, parameters, NULL),
 	      CUDA_ERROR_INVALID_VALUE);
