@@ -39,18 +39,18 @@
 #include "vgpu_stub_abi.h"
 #include "vgpu_stub_uapi.h"
 
-#define VGPU_DRIVER_NAME "vgpu_stub"
+#define VGPU_DRIVER_NAME   "vgpu_stub"
 #define VGPU_REGISTERS_BAR 0
-#define VGPU_SHARED_BAR 2
+#define VGPU_SHARED_BAR	   2
 #define VGPU_CHANNEL_LIMIT VGPU_CHANNEL_COUNT
-#define VGPU_ALL_ONES U32_MAX /* what a read of absent hardware returns */
+#define VGPU_ALL_ONES	   U32_MAX /* what a read of absent hardware returns */
 
 enum vgpu_state {
-	VGPU_LIVE, /* the admin channel accepts commands */
+	VGPU_LIVE,	/* the admin channel accepts commands */
 	VGPU_RESETTING, /* between reset_prepare and reset_done of the PCI core */
-	VGPU_FAILED, /* stopped after an error, about to be restarted */
-	VGPU_DEAD, /* could not be restarted; a reset by hand may help */
-	VGPU_GONE, /* no longer on the bus, or the driver is unbound */
+	VGPU_FAILED,	/* stopped after an error, about to be restarted */
+	VGPU_DEAD,	/* could not be restarted; a reset by hand may help */
+	VGPU_GONE,	/* no longer on the bus, or the driver is unbound */
 };
 
 /* What the registers say about shared memory, checked once. */
@@ -65,9 +65,9 @@ struct vgpu_layout {
 
 /* What is mapped in place of a channel that is dead. */
 enum vgpu_grave {
-	VGPU_GRAVE_CONTROL, /* of the control page: its last state, failed */
+	VGPU_GRAVE_CONTROL,	/* of the control page: its last state, failed */
 	VGPU_GRAVE_COMPLETIONS, /* of the completion ring: errors that belong to no command */
-	VGPU_GRAVE_SCRATCH, /* of everything else */
+	VGPU_GRAVE_SCRATCH,	/* of everything else */
 	VGPU_GRAVE_PAGES
 };
 
@@ -117,7 +117,7 @@ struct vgpu_device {
 	atomic_t channels_used;
 
 	struct mutex orphans_lock; /* orphans */
-	struct list_head orphans; /* memory of closed files that the device may still use */
+	struct list_head orphans;  /* memory of closed files that the device may still use */
 
 	int vectors;
 	struct vgpu_vector vector[VGPU_VECTOR_COUNT];

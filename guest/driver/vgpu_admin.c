@@ -14,7 +14,7 @@
 #include "vgpu.h"
 #include "vgpu_stub_commands.h"
 
-#define VGPU_CREATE_TIMEOUT_MS 70000 /* a worker process starts; the device gives it 60 s */
+#define VGPU_CREATE_TIMEOUT_MS	   70000 /* a worker process starts; the device gives it 60 s */
 #define VGPU_UNREGISTER_TIMEOUT_MS 60000 /* queued copies that use the memory end */
 
 struct vgpu_admin_waiter {
@@ -115,7 +115,8 @@ bool vgpu_admin_drain(struct vgpu_device *vgpu)
 	ring = admin->ring + VGPU_CQ_OFFSET;
 	tail = virt_load_acquire(&control->cq_tail); /* before the entries are read */
 	if (tail - admin->cq_head > vgpu->layout.cq_entries) {
-		dev_err_ratelimited(&vgpu->pdev->dev, "admin completions from %llu to %llu: impossible\n",
+		dev_err_ratelimited(&vgpu->pdev->dev,
+				    "admin completions from %llu to %llu: impossible\n",
 				    admin->cq_head, tail);
 		admin->running = false;
 		goto out;
@@ -141,9 +142,8 @@ static int vgpu_admin_submit(struct vgpu_device *vgpu, struct vgpu_command_heade
 	void *slot;
 
 	spin_lock_irq(&admin->lock);
-	if (!admin->running ||
-	    admin->sq_tail - admin->cq_head >= min(vgpu->layout.sq_entries,
-						   vgpu->layout.cq_entries)) {
+	if (!admin->running || admin->sq_tail - admin->cq_head >=
+				       min(vgpu->layout.sq_entries, vgpu->layout.cq_entries)) {
 		spin_unlock_irq(&admin->lock);
 		return -EIO;
 	}
@@ -271,8 +271,8 @@ int vgpu_admin_channel_destroy(struct vgpu_client *client)
 
 	static_assert(sizeof(command) <= VGPU_SLOT_BYTES);
 	command = vgpu_encode_channel_destroy(0, client->channel);
-	return vgpu_admin_execute(client, &command.header, sizeof(command),
-				  vgpu_admin_timeout_ms, false);
+	return vgpu_admin_execute(client, &command.header, sizeof(command), vgpu_admin_timeout_ms,
+				  false);
 }
 
 int vgpu_admin_memory_register(struct vgpu_client *client, struct vgpu_registration *registration)
@@ -284,13 +284,12 @@ int vgpu_admin_memory_register(struct vgpu_client *client, struct vgpu_registrat
 					      (u64)registration->pages << PAGE_SHIFT,
 					      client->channel, registration->id,
 					      registration->access, registration->table.nents);
-	return vgpu_admin_execute(client, &command.header, sizeof(command),
-				  vgpu_admin_timeout_ms, false);
+	return vgpu_admin_execute(client, &command.header, sizeof(command), vgpu_admin_timeout_ms,
+				  false);
 }
 
 /* Can last as long as the copies that use the memory, so the caller may be killed meanwhile. */
-int vgpu_admin_memory_unregister(struct vgpu_client *client,
-				 struct vgpu_registration *registration)
+int vgpu_admin_memory_unregister(struct vgpu_client *client, struct vgpu_registration *registration)
 {
 	struct vgpu_cmd_memory_unregister command;
 

@@ -14,7 +14,7 @@
 #include "vgpu.h"
 #include "vgpu_compat.h"
 
-#define VGPU_MINORS 64
+#define VGPU_MINORS    64
 #define VGPU_NODE_MODE 0660
 
 static unsigned int vgpu_gid;
@@ -303,8 +303,7 @@ static const struct pci_error_handlers vgpu_error_handlers = {
 };
 
 static const struct pci_device_id vgpu_ids[] = {
-	{ PCI_DEVICE(VGPU_PCI_VENDOR_ID, VGPU_PCI_DEVICE_ID) },
-	{}
+	{ PCI_DEVICE(VGPU_PCI_VENDOR_ID, VGPU_PCI_DEVICE_ID) }, {}
 };
 MODULE_DEVICE_TABLE(pci, vgpu_ids);
 

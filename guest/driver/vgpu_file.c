@@ -121,8 +121,8 @@ static int vgpu_ioctl_wait(struct vgpu_client *client, void __user *argument)
 	for (;;) {
 		left = ktime_sub(end, ktime_get());
 		if (left <= 0)
-			return vgpu_wait_over(client, request.cq_tail, &result) ? result :
-										  -ETIMEDOUT;
+			return vgpu_wait_over(client, request.cq_tail, &result) ? result
+										: -ETIMEDOUT;
 		left = min_t(ktime_t, left, NSEC_PER_SEC);
 		err = wait_event_interruptible_hrtimeout(client->vector->wait,
 							 vgpu_wait_over(client, request.cq_tail,

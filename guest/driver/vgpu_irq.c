@@ -46,8 +46,8 @@ void vgpu_check_error(struct vgpu_device *vgpu)
 	}
 	WRITE_ONCE(vgpu->last_error, error);
 	atomic64_inc(&vgpu->errors);
-	dev_warn_ratelimited(&vgpu->pdev->dev, "device error %u (%s), channel %u\n",
-			     error, vgpu_error_name(error), channel);
+	dev_warn_ratelimited(&vgpu->pdev->dev, "device error %u (%s), channel %u\n", error,
+			     vgpu_error_name(error), channel);
 	if (error == VGPU_DEVICE_ERROR_ADMIN_RING)
 		vgpu_fail(vgpu, epoch, vgpu_error_name(error));
 	vgpu_wake_all(vgpu);

@@ -13,7 +13,7 @@
 
 #include "vgpu.h"
 
-#define VGPU_PIN_STEP 4096UL /* pages; how often a fatal signal is looked for */
+#define VGPU_PIN_STEP	4096UL /* pages; how often a fatal signal is looked for */
 #define VGPU_LIST_BYTES 4096
 
 /* One block of a scatter list as the device reads it. */
@@ -114,8 +114,8 @@ struct vgpu_registration *vgpu_memory_pin(u64 address, u64 length, u32 access)
 	err = vgpu_memory_pin_pages(address, pages, registration->pages, &done);
 	if (err)
 		goto unpin;
-	err = sg_alloc_table_from_pages(&registration->table, pages, registration->pages, 0,
-					length, GFP_KERNEL_ACCOUNT);
+	err = sg_alloc_table_from_pages(&registration->table, pages, registration->pages, 0, length,
+					GFP_KERNEL_ACCOUNT);
 	if (err)
 		goto unpin;
 	kvfree(pages);
@@ -141,8 +141,8 @@ static int vgpu_memory_list_alloc(struct vgpu_device *vgpu, struct vgpu_registra
 		return -ENOMEM;
 	for (; registration->blocks < blocks; registration->blocks++) {
 		block = &registration->list[registration->blocks];
-		block->page = dma_alloc_coherent(&vgpu->pdev->dev, VGPU_LIST_BYTES,
-						 &block->address, GFP_KERNEL);
+		block->page = dma_alloc_coherent(&vgpu->pdev->dev, VGPU_LIST_BYTES, &block->address,
+						 GFP_KERNEL);
 		if (!block->page)
 			return -ENOMEM;
 		if (registration->blocks)
@@ -159,8 +159,7 @@ static int vgpu_memory_list_fill(struct vgpu_device *vgpu, struct vgpu_registrat
 	int i, err;
 
 	err = vgpu_memory_list_alloc(vgpu, registration,
-				     DIV_ROUND_UP(registration->table.nents,
-						  VGPU_SCATTER_ENTRIES));
+				     DIV_ROUND_UP(registration->table.nents, VGPU_SCATTER_ENTRIES));
 	if (err)
 		return err;
 	for_each_sgtable_dma_sg(&registration->table, entry, i) {

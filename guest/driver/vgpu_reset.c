@@ -9,12 +9,12 @@
 
 #include "vgpu.h"
 
-#define VGPU_RESET_TIMEOUT_US (2 * USEC_PER_SEC)
+#define VGPU_RESET_TIMEOUT_US  (2 * USEC_PER_SEC)
 #define VGPU_ENABLE_TIMEOUT_US (5 * USEC_PER_SEC)
-#define VGPU_POLL_US 1000
-#define VGPU_WATCHDOG_PERIOD HZ
-#define VGPU_MAJOR(version) ((version) >> 16)
-#define VGPU_MINOR(version) ((version) & 0xffff)
+#define VGPU_POLL_US	       1000
+#define VGPU_WATCHDOG_PERIOD   HZ
+#define VGPU_MAJOR(version)    ((version) >> 16)
+#define VGPU_MINOR(version)    ((version) & 0xffff)
 
 /* Why vgpu_enter() refused. */
 int vgpu_state_error(struct vgpu_device *vgpu)
@@ -43,7 +43,8 @@ static int vgpu_read_layout(struct vgpu_device *vgpu, struct vgpu_layout *layout
 	if (!is_power_of_2(layout->sq_entries) || !is_power_of_2(layout->cq_entries) ||
 	    VGPU_SQ_OFFSET + (u64)layout->sq_entries * VGPU_SLOT_BYTES > layout->stride ||
 	    VGPU_CQ_OFFSET + (u64)layout->cq_entries * VGPU_SLOT_BYTES > VGPU_SQ_OFFSET) {
-		dev_err(dev, "rings of %u slots and %u completions do not fit a channel of 0x%x bytes\n",
+		dev_err(dev,
+			"rings of %u slots and %u completions do not fit a channel of 0x%x bytes\n",
 			layout->sq_entries, layout->cq_entries, layout->stride);
 		return -EINVAL;
 	}
@@ -58,8 +59,8 @@ int vgpu_identify(struct vgpu_device *vgpu)
 	u32 version = vgpu_read(vgpu, VGPU_REG_ABI_VERSION);
 
 	if (magic != VGPU_MAGIC) {
-		dev_err(dev, "magic is 0x%08x, expected 0x%08x: no VGPU-STUB device\n",
-			magic, VGPU_MAGIC);
+		dev_err(dev, "magic is 0x%08x, expected 0x%08x: no VGPU-STUB device\n", magic,
+			VGPU_MAGIC);
 		return -ENODEV;
 	}
 	if (VGPU_MAJOR(version) != VGPU_ABI_MAJOR || VGPU_MINOR(version) < VGPU_ABI_MINOR) {
@@ -83,10 +84,9 @@ static int vgpu_reset_hardware(struct vgpu_device *vgpu)
 	vgpu_write(vgpu, VGPU_REG_CONTROL, VGPU_CONTROL_RESET);
 	err = read_poll_timeout(vgpu_read, status,
 				status == VGPU_ALL_ONES ||
-				((status & (VGPU_STATUS_READY | VGPU_STATUS_ENABLED)) ==
-				 VGPU_STATUS_READY),
-				VGPU_POLL_US, VGPU_RESET_TIMEOUT_US, false,
-				vgpu, VGPU_REG_STATUS);
+					((status & (VGPU_STATUS_READY | VGPU_STATUS_ENABLED)) ==
+					 VGPU_STATUS_READY),
+				VGPU_POLL_US, VGPU_RESET_TIMEOUT_US, false, vgpu, VGPU_REG_STATUS);
 	if (err)
 		return err;
 	if (status == VGPU_ALL_ONES)
@@ -111,8 +111,7 @@ static int vgpu_enable(struct vgpu_device *vgpu)
 	vgpu_write(vgpu, VGPU_REG_CONTROL, VGPU_CONTROL_ENABLE);
 	err = read_poll_timeout(vgpu_read, status,
 				status & (VGPU_STATUS_ENABLED | VGPU_STATUS_ABI_REFUSED),
-				VGPU_POLL_US, VGPU_ENABLE_TIMEOUT_US, false,
-				vgpu, VGPU_REG_STATUS);
+				VGPU_POLL_US, VGPU_ENABLE_TIMEOUT_US, false, vgpu, VGPU_REG_STATUS);
 	if (status == VGPU_ALL_ONES)
 		return -ENODEV;
 	if (err) {
@@ -120,7 +119,8 @@ static int vgpu_enable(struct vgpu_device *vgpu)
 		return err;
 	}
 	if (status & VGPU_STATUS_ABI_REFUSED) {
-		dev_err(dev, "device with ABI %u.%u refused the driver's %u.%u: update the older one\n",
+		dev_err(dev,
+			"device with ABI %u.%u refused the driver's %u.%u: update the older one\n",
 			VGPU_MAJOR(vgpu->layout.abi_version), VGPU_MINOR(vgpu->layout.abi_version),
 			VGPU_ABI_MAJOR, VGPU_ABI_MINOR);
 		return -EPROTONOSUPPORT;
@@ -279,8 +279,8 @@ void vgpu_shut_down(struct vgpu_device *vgpu)
  */
 void vgpu_watchdog_work(struct work_struct *work)
 {
-	struct vgpu_device *vgpu = container_of(to_delayed_work(work), struct vgpu_device,
-						watchdog);
+	struct vgpu_device *vgpu =
+		container_of(to_delayed_work(work), struct vgpu_device, watchdog);
 	const char *reason = NULL;
 	u32 status, epoch;
 	int section;

@@ -5,12 +5,9 @@
 
 #include "vgpu.h"
 
-static const char * const vgpu_state_names[] = {
-	[VGPU_LIVE] = "live",
-	[VGPU_RESETTING] = "resetting",
-	[VGPU_FAILED] = "failed",
-	[VGPU_DEAD] = "dead",
-	[VGPU_GONE] = "gone",
+static const char *const vgpu_state_names[] = {
+	[VGPU_LIVE] = "live", [VGPU_RESETTING] = "resetting", [VGPU_FAILED] = "failed",
+	[VGPU_DEAD] = "dead", [VGPU_GONE] = "gone",
 };
 
 static int vgpu_sysfs_read(struct device *dev, u32 offset, u32 *value)
@@ -55,8 +52,8 @@ static DEVICE_ATTR_RO(status);
 static ssize_t features_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	u32 low, high;
-	int err = vgpu_sysfs_read(dev, VGPU_REG_FEATURES_LOW, &low) ?:
-		  vgpu_sysfs_read(dev, VGPU_REG_FEATURES_HIGH, &high);
+	int err = vgpu_sysfs_read(dev, VGPU_REG_FEATURES_LOW, &low)
+			  ?: vgpu_sysfs_read(dev, VGPU_REG_FEATURES_HIGH, &high);
 
 	return err ?: sysfs_emit(buf, "0x%llx\n", (u64)high << 32 | low);
 }

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from vgpu_host.nvrtc import NvrtcError, compile_ptx
 from vgpu_qemu.cache import Cache, content_key
 from vgpu_qemu.kernels import Kernel
 
@@ -49,6 +50,29 @@ def cuda_libraries() -> Path:
     return source / "build"
 
 
+def workloads() -> Path:
+    """Folder with the workloads' kernels as PTX, compiled where a source is newer.
+
+    Raises:
+        BuildError: A kernel does not compile.
+    """
+    source = GUEST / "workloads"
+    target = source / "build"
+    target.mkdir(exist_ok=True)
+    for kernel in sorted((source / "kernels").glob("*.cu")):
+        ptx = target / f"{kernel.stem}.ptx"
+        if ptx.exists() and ptx.stat().st_mtime >= kernel.stat().st_mtime:
+            continue
+        try:
+            text = compile_ptx(kernel.read_text(), name=kernel.name)
+        except NvrtcError as error:
+            raise BuildError(f"{kernel.name}: {error}") from error
+        partial = ptx.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(text.rstrip(b"\0"))
+        partial.rename(ptx)
+    return target
+
+
 def driver(kernel: Kernel) -> Path:
     """The guest driver for a kernel, built where the cache lacks it.
 
@@ -77,3 +101,7 @@ def driver(kernel: Kernel) -> Path:
 
     key = content_key(_RECIPE, kernel.release, str(headers), *inputs)
     return Cache().get("driver", key, build) / DRIVER_NAME
+
+
+if __name__ == "__main__":
+    workloads()

@@ -17,7 +17,7 @@ from vgpu_qemu.overlay import OverlayFile
 from vgpu_qemu.progress import Progress, console_progress
 from vgpu_qemu.vm import Vm, VmConfig
 
-from vgpu_stub.cli.build import GUEST, cuda_libraries, driver
+from vgpu_stub.cli.build import GUEST, cuda_libraries, driver, workloads
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.options import (
     ExecutorChoice,
@@ -75,6 +75,7 @@ def guest_files(libraries: Path) -> list[OverlayFile]:
     files = [
         OverlayFile(path, f"{GUEST_LIBRARIES}/{path.name}") for path in libraries.glob("*.so*")
     ]
+    workloads()
     for name in ("smoke", "workloads"):
         files.append(OverlayFile(GUEST / name, f"{GUEST_FILES}/{name}"))
     return files

@@ -40,7 +40,9 @@ def start(server: DeviceServer, *command: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [str(part) for part in command],
         env=program_environment(server.device_socket, BUILD),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 

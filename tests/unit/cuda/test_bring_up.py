@@ -79,7 +79,10 @@ def initialize(build: Path, path: Path) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "VGPU_STUB_SOCKET": str(path), "VGPU_STUB_LOG": ""},
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     return int(done.stdout), done.stderr
 

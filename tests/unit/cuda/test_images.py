@@ -51,15 +51,32 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("images")
     include = subprocess.run(
         ["make", "-s", "-C", str(ROOT / "guest/cuda"), "print-cuda-include"],
-        check=True, capture_output=True, text=True,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.strip()
     shim = folder / "shim.c"
     shim.write_text(SHIM)
     target = folder / "images.so"
     subprocess.run(
-        ["cc", "-std=gnu17", "-D_GNU_SOURCE", "-shared", "-fPIC", "-isystem", include,
-         "-I", str(SOURCES), "-I", str(ROOT / "guest/include"), "-o", str(target), str(shim),
-         *(str(SOURCES / name) for name in ("fatbin.c", "lz4.c", "zstd.c", "log.c")), "-ldl"],
+        [
+            "cc",
+            "-std=gnu17",
+            "-D_GNU_SOURCE",
+            "-shared",
+            "-fPIC",
+            "-isystem",
+            include,
+            "-I",
+            str(SOURCES),
+            "-I",
+            str(ROOT / "guest/include"),
+            "-o",
+            str(target),
+            str(shim),
+            *(str(SOURCES / name) for name in ("fatbin.c", "lz4.c", "zstd.c", "log.c")),
+            "-ldl",
+        ],
         check=True,
     )
     library = ctypes.CDLL(str(target))
@@ -117,8 +134,19 @@ def entry(kind: int, capability: int, payload: bytes, packing: int = 0) -> bytes
         packed = zstandard.compress(payload)
     padded = packed.ljust(-(-len(packed) // 8) * 8, b"\0")
     header = struct.pack(
-        "<HHIQIIIIQQQQ", kind, 0x101, 64, len(padded), len(packed) if packing else 0, 0, 0,
-        capability, 0, packing, 0, len(payload) if packing else 0,
+        "<HHIQIIIIQQQQ",
+        kind,
+        0x101,
+        64,
+        len(padded),
+        len(packed) if packing else 0,
+        0,
+        0,
+        capability,
+        0,
+        packing,
+        0,
+        len(payload) if packing else 0,
     )
     return header + padded
 
