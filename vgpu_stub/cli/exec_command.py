@@ -37,15 +37,12 @@ def program_environment(socket: Path, libraries: Path) -> dict[str, str]:
 
 
 def run_program(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a program in the foreground; returns its exit status as a shell has it.
-
-    Raises:
-        typer.BadParameter: It cannot be started.
-    """
+    """Run a program in the foreground; returns its exit status as a shell has it."""
     try:
         process = subprocess.Popen(command, env=environment)
     except OSError as error:
-        raise typer.BadParameter(f"cannot run {command[0]}: {error.strerror}") from error
+        print(f"vgpu-stub: cannot run {command[0]}: {error.strerror}", file=sys.stderr)
+        return 127 if isinstance(error, FileNotFoundError) else 126
     # Ctrl-C reaches the program by itself, as it is in our process group; we wait for its end.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     terminate = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
