@@ -46,9 +46,20 @@ def declared_symbols(include: Path) -> set[str]:
         for header in HEADERS:
             for internal in ([], ["-D__CUDA_API_VERSION_INTERNAL"]):
                 text = subprocess.run(
-                    ["gcc", "-E", "-P", "-I", folder, "-I", str(include), *internal,
-                     str(include / header)],
-                    check=True, capture_output=True, text=True,
+                    [
+                        "gcc",
+                        "-E",
+                        "-P",
+                        "-I",
+                        folder,
+                        "-I",
+                        str(include),
+                        *internal,
+                        str(include / header),
+                    ],
+                    check=True,
+                    capture_output=True,
+                    text=True,
                 ).stdout
                 symbols.update(_DECLARED.findall(text))
     return symbols
@@ -73,8 +84,9 @@ def rows(include: Path) -> list[dict[str, str]]:
     """The table's lines for the toolkit at `include`, ids and states not yet given."""
     versions = declared_versions(include)
     symbols = declared_symbols(include)
-    symbols |= {name for name, per_thread in versions if not per_thread
-                and name.startswith("cuProfiler")}
+    symbols |= {
+        name for name, per_thread in versions if not per_thread and name.startswith("cuProfiler")
+    }
     groups: dict[tuple[str, bool], list[tuple[int, str]]] = defaultdict(list)
     for symbol in symbols:
         name, number, per_thread = _variant(symbol)
@@ -87,8 +99,14 @@ def rows(include: Path) -> list[dict[str, str]]:
             print(f"check by hand: {name}: {ordered} against {known}", file=sys.stderr)
         for index, (_, symbol) in enumerate(ordered):
             version = known[min(index, len(known) - 1)] if known else 0
-            table.append({"symbol": symbol, "name": name, "version": str(version),
-                          "per_thread": str(int(per_thread))})
+            table.append(
+                {
+                    "symbol": symbol,
+                    "name": name,
+                    "version": str(version),
+                    "per_thread": str(int(per_thread)),
+                }
+            )
     return sorted(table, key=lambda row: (row["name"], row["symbol"]))
 
 
