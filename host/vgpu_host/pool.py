@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from vgpu_stub.device.worker_link import LinkClosedError, WorkerLink, WorkerUnav
 
 _log = logging.getLogger(__name__)
 _START_TIMEOUT_S: Final = 60.0
+_ANSWER_TIMEOUT_MS: Final = 5000
 
 
 class PooledWorker:
@@ -47,10 +49,15 @@ class PooledWorker:
         """Readable once the process has ended."""
         return self._pidfd
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the process is gone."""
-        return self._process.poll() is not None
+    def answers(self) -> bool:
+        """Whether the process, not yet attached to a channel, is there and well."""
+        poll = select.poll()
+        poll.register(self._link.fileno(), select.POLLIN)
+        try:
+            self._link.send("ping", request=0)
+            return bool(poll.poll(_ANSWER_TIMEOUT_MS)) and self._link.receive() is not None
+        except LinkClosedError:
+            return False
 
     def kill(self) -> None:
         """End the process and wait for that; closes link and pidfd."""
@@ -95,8 +102,15 @@ class WorkerPool:
         Raises:
             WorkerUnavailableError: None could be started.
         """
+        while True:
+            worker = self._next()
+            if worker.answers():
+                return worker
+            _log.warning("spare worker %d has ended", worker.pid)
+            worker.kill()
+
+    def _next(self) -> PooledWorker:
         with self._condition:
-            self._drop_dead()
             if not self._ready:
                 self._wanted += 1
                 self._failure = None
@@ -115,12 +129,6 @@ class WorkerPool:
         """Process ids of the workers that wait to be taken."""
         with self._condition:
             return [worker.pid for worker in self._ready]
-
-    def _drop_dead(self) -> None:
-        for worker in [spare for spare in self._ready if spare.has_ended]:
-            _log.warning("spare worker %d has ended", worker.pid)
-            self._ready.remove(worker)
-            worker.kill()
 
     def close(self) -> None:
         """End the spares and the thread that starts them."""
