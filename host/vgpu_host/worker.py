@@ -101,6 +101,7 @@ class Worker:
             )
         elif message.verb == "unregister":
             number = self._unregister(int(arguments["registration"]))
+        # A "ping" asks for nothing but this answer.
         if "request" in arguments:
             self._link.send("done", request=arguments["request"], errno=number)
 
