@@ -141,18 +141,12 @@ class ChannelDrain:
         return worked
 
     def _drain_batch(self) -> bool:
-        submissions = self._submissions
-        available = submissions.available()
-        if not available:
+        if not self._submissions.available():
             return False
         start = monotonic_ns()
-        for _ in range(_BATCH):
-            opcode, flags, context, sequence, command, slots = submissions.fetch(available)
-            self._execute(opcode, flags, context, sequence, command)
-            submissions.retire(slots)
-            available -= slots
-            if not available:
-                break
+        execute = self._execute
+        for command in self._submissions.batch(_BATCH):
+            execute(*command)
         self._busy_ns += monotonic_ns() - start
         self._publish()
         return True
@@ -169,7 +163,7 @@ class ChannelDrain:
             if decoded is None:
                 raise CudaError(_NOT_SUPPORTED, f"opcode 0x{opcode:x}")
             handler, unpack, tail_start, stream_place = decoded
-            if context != self._session.active_context and opcode not in _CONTEXT_FREE:
+            if context != self._session.active_handle and opcode not in _CONTEXT_FREE:
                 self._session.activate(context)
             fields = unpack(command, _HEADER_BYTES)
             if tail_start:

@@ -65,6 +65,8 @@ class ChannelSession:
         self._registrations = registrations
         self._contexts: dict[int, _ContextState] = {}
         self._active: _ContextState | None = None
+        #: Handle of the context that commands now go to, 0 for none.
+        self.active_handle = 0
         self._next_handle = abi.STREAM_FIRST
         #: Modules loaded, in all contexts.
         self.modules = 0
@@ -75,11 +77,6 @@ class ChannelSession:
         self.memory_bytes = 0
 
     # -- context of the next command -----------------------------------------------------------
-
-    @property
-    def active_context(self) -> int:
-        """Handle of the context that commands now go to, 0 for none."""
-        return self._active.handle if self._active else 0
 
     def activate(self, handle: int) -> None:
         """Make a context current; 0 leaves things as they are for commands that need none.
@@ -92,6 +89,7 @@ class ChannelSession:
             raise CudaError(INVALID_CONTEXT, f"there is no context {handle}")
         self._executor.context_activate(state.context)
         self._active = state
+        self.active_handle = handle
 
     @property
     def _current(self) -> _ContextState:
@@ -132,6 +130,7 @@ class ChannelSession:
         """CONTEXT_DESTROY."""
         state = self._current
         self._active = None
+        self.active_handle = 0
         del self._contexts[state.handle]
         self.modules -= len(state.modules)
         self.memory = {p: (n, h) for p, (n, h) in self.memory.items() if h != state.handle}

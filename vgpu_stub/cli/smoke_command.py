@@ -19,7 +19,6 @@ from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.options import (
     ExecutorChoice,
     ExecutorOption,
-    IdentityOption,
     MemoryOption,
     executor_options,
 )
@@ -64,7 +63,6 @@ def explain_failure(vm: Vm, server: DeviceServer) -> str:
 def smoke_command(
     executor: ExecutorOption = ExecutorChoice.AUTO,
     memory: MemoryOption = "",
-    identity: IdentityOption = None,
     kernel: KernelOption = DEFAULT_KERNEL,
     accel: AccelOption = "auto",
     cpus: CpusOption = 2,
@@ -90,9 +88,7 @@ def smoke_command(
         vgpu-stub smoke -k memory
     """
     options = executor_options(executor, memory)
-    settings = GuestSettings(
-        kernel, accel, cpus, guest_memory, None, console_log, timeout, identity
-    )
+    settings = GuestSettings(kernel, accel, cpus, guest_memory, None, console_log, timeout)
     with (
         console_progress() as progress,
         running_vm(options, settings, progress) as (vm, server),

@@ -17,6 +17,8 @@ from vgpu_qemu.overlay import OverlayFile
 from vgpu_qemu.progress import Progress, console_progress
 from vgpu_qemu.vm import Vm, VmConfig
 
+from vgpu_stub.abi import generated
+from vgpu_stub.abi import generated
 from vgpu_stub.cli.build import GUEST, cuda_libraries, driver, workloads
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.options import (
@@ -78,6 +80,7 @@ def guest_files(libraries: Path) -> list[OverlayFile]:
     workloads()
     for name in ("smoke", "workloads"):
         files.append(OverlayFile(GUEST / name, f"{GUEST_FILES}/{name}"))
+    files.append(OverlayFile(Path(generated.__file__), f"{GUEST_FILES}/smoke/vgpu_abi.py"))
     return files
 
 

@@ -139,20 +139,18 @@ class AdminChannel:
                 _, submissions, completions = self._queues
                 completions.flush()
                 try:
-                    available = submissions.available()
-                    if not available:
+                    if not submissions.available():
                         if submissions.announce_sleep():
                             return
                         continue
                     submissions.announce_awake()
-                    opcode, _, _, sequence, command, slots = submissions.fetch(available)
+                    ((opcode, _, _, sequence, command),) = submissions.batch(1)
                 except RingError as error:
                     _log.error("admin ring: %s", error)
                     self._latch_error(abi.DEVICE_ERROR_ADMIN_RING, 0)
                     self._interrupt()
                     self._queues = None
                     return
-                submissions.retire(slots)
             self._execute(opcode, sequence, command)
 
     def _execute(self, opcode: int, sequence: int, command: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from mmap import mmap
 from typing import Final
 
@@ -18,6 +18,9 @@ from vgpu_stub.abi import generated as abi
 _U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 _SQ_MASK: Final = abi.SQ_ENTRIES - 1
 _CQ_MASK: Final = abi.CQ_ENTRIES - 1
+_SLOT: Final = abi.SLOT_BYTES
+_MAX_SLOTS: Final = abi.COMMAND_MAX_SLOTS
+_PUBLISH_EVERY: Final = 16
 _EMPTY_RESULT: Final = (0, 0, 0, 0, 0, 0)
 
 _fence = threading.Lock()
@@ -98,31 +101,38 @@ class SubmissionQueue:
             raise RingError(f"sq_tail is {count} slots ahead of sq_head {self.head}")
         return count
 
-    def fetch(self, available: int) -> tuple[int, int, int, int, bytes, int]:
-        """Copy the next command out of the ring, once, and check its length.
+    def batch(self, limit: int) -> Iterator[tuple[int, int, int, int, bytes]]:
+        """Take up to `limit` commands, each copied out of the ring once and its length checked.
 
-        Args:
-            available: What `available()` returned, less the slots taken since; at least 1.
+        A command's slots go back to the guest when the next one is asked for; the guest is told so
+        now and then and at the end, because each time costs a cache line its way to the other side.
 
-        Returns:
-            opcode, flags, context, sequence, the whole command including its header, slots.
+        Yields:
+            opcode, flags, context, sequence, the whole command including its header.
 
         Raises:
-            RingError: The command's length is impossible.
+            RingError: The guest's tail or a command's length is impossible.
         """
-        slot = self.head & _SQ_MASK
-        start = self._base + slot * 64
-        command = self._memory[start : start + 64]
-        opcode, slots, flags, context, sequence = self._unpack_header(command)
-        if slots != 1:
-            if not 0 < slots <= min(available, abi.COMMAND_MAX_SLOTS, abi.SQ_ENTRIES - slot):
+        memory, base, unpack = self._memory, self._base, self._unpack_header
+        available = self.available()
+        for count in range(limit):
+            if not available:
+                break
+            slot = self.head & _SQ_MASK
+            start = base + slot * _SLOT
+            command = memory[start : start + 2 * _SLOT]  # most commands take one slot or two
+            opcode, slots, flags, context, sequence = unpack(command)
+            if not 0 < slots <= available or slots > abi.SQ_ENTRIES - slot or slots > _MAX_SLOTS:
                 raise RingError(f"command 0x{opcode:x} at slot {slot} claims {slots} slots")
-            command = self._memory[start : start + 64 * slots]
-        return opcode, flags, context, sequence, command, slots
-
-    def retire(self, slots: int) -> None:
-        """Give the slots of a fetched command back to the guest."""
-        self.head = (self.head + slots) & _U64
+            if slots == 1:
+                command = command[:_SLOT]
+            elif slots > 2:
+                command = memory[start : start + slots * _SLOT]
+            yield opcode, flags, context, sequence, command
+            available -= slots
+            self.head += slots
+            if not count % _PUBLISH_EVERY:
+                self._words[self._head_index] = self.head
         self._words[self._head_index] = self.head
 
     def announce_sleep(self) -> bool:
