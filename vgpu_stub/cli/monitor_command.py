@@ -112,8 +112,8 @@ def detail_lines(row: ChannelRow) -> list[str]:
         if is_so
     ]
     lines = [
-        f"{row.device} channel {row.channel} ({row.process}): worker {row.worker_pid},"
-        f" ring {row.head}..{row.tail} of {row.entries}, asleep: {' and '.join(asleep) or 'none'}",
+        f"{row.device} channel {row.channel}, worker {row.worker_pid}:"
+        f" ring {row.head}..{row.tail}/{row.entries}, asleep: {' and '.join(asleep) or 'none'}",
         f"  {row.commands} commands, {row.doorbells} doorbells, {row.interrupts} interrupts,"
         f" sleeps: worker {row.sleeps}, guest {row.waits}",
     ]

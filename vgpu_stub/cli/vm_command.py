@@ -18,7 +18,6 @@ from vgpu_qemu.progress import Progress, console_progress
 from vgpu_qemu.vm import Vm, VmConfig
 
 from vgpu_stub.abi import generated
-from vgpu_stub.abi import generated
 from vgpu_stub.cli.build import GUEST, cuda_libraries, driver, workloads
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.options import (
