@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import struct
 from collections import Counter
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_parts_of_a_channel_do_not_overlap() -> None:
             (number("CHANNEL_STRIDE"), 0),
         ]
     )
-    overlaps = [(a, b) for a, b in zip(parts, parts[1:], strict=False) if a[0] + a[1] > b[0]]
+    overlaps = [(a, b) for a, b in itertools.pairwise(parts) if a[0] + a[1] > b[0]]
     assert overlaps == []
     last = number("CHANNEL_BASE") + number("CHANNEL_COUNT") * number("CHANNEL_STRIDE")
     assert last <= number("BAR2_BYTES")
