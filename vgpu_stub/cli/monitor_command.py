@@ -76,7 +76,8 @@ def _table(view: ServerView, *, details: bool) -> Table | Text:
     if not view.channels and not view.ended:
         return Text("  no process has opened the device yet", style="dim")
     table = Table(box=None, padding=(0, 1), pad_edge=False)
-    table.add_column("process", overflow="ellipsis", no_wrap=True, min_width=14)
+    # The one column that may shrink: a name cut short still tells, a number cut short lies.
+    table.add_column("process", min_width=10)
     table.add_column("state", no_wrap=True)
     headings = ("depth", "cmd/s", "to device", "to host", "memory", "errors")
     for heading in headings:
@@ -84,7 +85,7 @@ def _table(view: ServerView, *, details: bool) -> Table | Text:
     rows = [*view.channels, *view.ended[:_ENDED_SHOWN]]
     for row in rows:
         table.add_row(
-            f"{row.process} ({row.guest_pid})",
+            Text(f"{row.process} ({row.guest_pid})", no_wrap=True, overflow="ellipsis"),
             Text(row.state, style=_STATE_STYLES.get(row.state, "dim")),
             str(row.depth),
             _rate_text(row.commands_per_s),
