@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import vgpu_abi as abi
-from vgpu_channel import refusal
+from vgpu_channel import eventually, refusal
 
 
 def interrupts():
@@ -20,14 +20,6 @@ def interrupts():
         if words[-1].startswith("vgpu0-"):
             counts[words[-1]] = sum(int(word) for word in words[1 : 1 + processors])
     return counts
-
-
-def eventually(condition, what, seconds=10.0):
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.001)
 
 
 def test_every_vector_has_its_interrupt(attribute):

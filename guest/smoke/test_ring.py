@@ -2,7 +2,7 @@
 
 import pytest
 import vgpu_abi as abi
-from vgpu_channel import Channel
+from vgpu_channel import Channel, eventually
 
 UNUSED_OPCODE = abi.OPCODE_COUNT - 1
 NOT_SUPPORTED = 801  # CUDA_ERROR_NOT_SUPPORTED
@@ -12,8 +12,14 @@ INVALID_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT
 def test_a_nop_comes_back(channel):
     completion = channel.call(abi.Opcode.NOP)
     assert completion == (1, 0, 0, (0, 0, 0, 0, 0, 0))
-    indexes = [channel.word(name) for name in ("sq_tail", "sq_head", "cq_tail", "cq_head")]
-    assert indexes == [1, 1, 1, 1]
+    assert [channel.word(name) for name in ("sq_tail", "cq_tail", "cq_head")] == [1, 1, 1]
+
+
+def test_the_device_gives_slots_back(channel):
+    # It announces sq_head now and then, at the latest when it goes to sleep.
+    for _ in range(3):
+        channel.call(abi.Opcode.NOP)
+    eventually(lambda: channel.word("sq_head") == 3, "the device gives 3 slots back")
 
 
 def test_a_hundred_commands_complete_in_order(channel):
@@ -50,7 +56,9 @@ def test_an_impossible_length_fails_this_channel_alone(channel, attribute, slots
     with Channel() as other:
         header = abi.COMMAND_HEADER.pack(abi.Opcode.NOP, slots, abi.COMMAND_COMPLETE, 0, 1)
         channel.submit_raw(header)
-        channel.wait_for_failure()
+        eventually(
+            lambda: channel.word("state") == abi.CHANNEL_FAILED, "the device fails the channel"
+        )
         assert channel.word("error") != 0
         assert other.call(abi.Opcode.NOP).status == 0
     assert attribute("state") == "live"

@@ -168,13 +168,6 @@ class Channel:
         self.store("cq_waiting", 0)
         return completion
 
-    def wait_for_failure(self, timeout_s: float = 30.0) -> None:
-        """Wait until the device has failed the channel."""
-        deadline = time.monotonic() + timeout_s
-        while self.word("state") != abi.CHANNEL_FAILED:
-            assert time.monotonic() < deadline, f"the channel still works after {timeout_s} s"
-            time.sleep(0.001)
-
     def ask_for_interrupt(self) -> None:
         """Say that the next completion shall interrupt."""
         self.store("cq_waiting", 1)
@@ -222,3 +215,11 @@ def refusal(call: Callable[..., Any], *arguments: Any) -> str:
     except OSError as error:
         return errno.errorcode[error.errno or 0]
     return "success"
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    """Wait until a condition holds; fails when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.001)
