@@ -7,11 +7,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import qemu
 import qemu.qmp
 import vgpu_host
 import vgpu_qemu
 
+import qemu
 import vgpu_stub
 
 ROOT = Path(__file__).resolve().parents[2]
