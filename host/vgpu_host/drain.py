@@ -35,7 +35,7 @@ _HEADER_BYTES: Final = abi.COMMAND_HEADER.size
 _CONTEXT_FREE: Final = frozenset((abi.Opcode.NOP, abi.Opcode.CONTEXT_CREATE))
 
 #: Polling after the last command before the worker sleeps: at first, at least, at most.
-_SPIN_NS: Final = (200_000, 20_000, 2_000_000)
+_SPIN_NS: Final = (500_000, 250_000, 4_000_000)
 _BATCH: Final = 128
 #: The members of `struct vgpu_host_counters` after the counts of commands.
 _TOTALS: Final = Struct("<12Q")

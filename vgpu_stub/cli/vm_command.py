@@ -19,7 +19,7 @@ from vgpu_qemu.vm import Vm, VmConfig
 
 from vgpu_stub.abi import generated
 from vgpu_stub.cli.build import GUEST, cuda_libraries, driver, workloads
-from vgpu_stub.cli.device_server import DeviceServer
+from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.cli.options import (
     ExecutorChoice,
     ExecutorOption,
@@ -92,7 +92,7 @@ def running_vm(
     Raises:
         LauncherError: The machine could not be prepared or started.
         BuildError: The driver or the libraries could not be built.
-        DeviceServerError: The device server did not start.
+        DeviceServerError: The device server did not start, or ended and took QEMU with it.
     """
     libraries = cuda_libraries()
     kernel = find_kernel(settings.kernel, progress=progress)
@@ -113,13 +113,13 @@ def running_vm(
         with Vm(config, progress=progress) as vm:
             try:
                 yield vm, server
-            except LauncherError:
-                if server.has_ended:
-                    print(
-                        f"vgpu-stub: the device server ended:\n{server.log_tail()}",
-                        file=sys.stderr,
-                    )
-                raise
+            except LauncherError as error:
+                if not server.has_ended:
+                    raise
+                raise DeviceServerError(
+                    "the device server ended, and QEMU cannot go on with another one:"
+                    f" {error}\n{server.log_tail()}".rstrip()
+                ) from error
 
 
 def run_in_guest(vm: Vm, command: Sequence[str]) -> int:

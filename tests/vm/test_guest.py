@@ -1,0 +1,158 @@
+"""CUDA programs in a guest, and what happens to them when things die under load."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from vgpu_host.executors.options import ExecutorOptions
+from vgpu_qemu.progress import silent
+from vgpu_qemu.vm import Vm
+
+from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
+from vgpu_stub.cli.vm_command import GuestSettings, running_vm
+
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(300)]
+
+Machine = tuple[Vm, DeviceServer]
+
+PROGRAMS = "python3 /opt/vgpu-stub/workloads/programs.py"
+DEVICE = "/sys/bus/pci/devices/0000:00:05.0"
+START_LOAD = (
+    "python3 /opt/vgpu-stub/workloads/endless.py > /tmp/{0}.out 2>&1 & echo $! > /tmp/{0}.pid"
+)
+READY = "for i in $(seq 600); do grep -q ready /tmp/{0}.out && exit 0; sleep 0.05; done; exit 1"
+#: Waits for the load to end by itself; prints what it said.
+ENDED = (
+    "for i in $(seq 600); do kill -0 $(cat /tmp/{0}.pid) 2>/dev/null || break; sleep 0.05; done;"
+    " cat /tmp/{0}.out"
+)
+RELEASED = (
+    "for i in $(seq 200); do [ $(cat {0}/registered_bytes) = 0 ] && grep -q '^0/' {0}/channels"
+    " && exit 0; sleep 0.05; done; exit 1"
+)
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    options = ExecutorOptions("software", memory_bytes=1 << 30)
+    with running_vm(options, GuestSettings(), silent) as pair:
+        yield pair
+
+
+def guest(vm: Vm, line: str) -> str:
+    result = vm.run(line, timeout=90)
+    output = (result.stdout + result.stderr).decode(errors="replace")
+    assert result.status == 0, f"{line!r} ended with {result.status}: {output}"
+    return result.stdout.decode()
+
+
+def start_load(vm: Vm, name: str = "load") -> None:
+    guest(vm, START_LOAD.format(name))
+    guest(vm, READY.format(name))
+
+
+def channels(server: DeviceServer) -> list[dict[str, int]]:
+    return [row for device in server.snapshot()["devices"] for row in device["channels"]]
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"not within 20 s: {what}"
+        time.sleep(0.02)
+
+
+def assert_all_released(machine: Machine) -> None:
+    vm, server = machine
+    guest(vm, RELEASED.format(DEVICE))
+    wait_until(lambda: not channels(server), "channels released on the host")
+
+
+def test_every_program_gives_the_right_answer(machine: Machine) -> None:
+    report = json.loads(guest(machine[0], f"{PROGRAMS} --json"))
+    assert report["device"] == "VGPU-STUB software GPU"
+    assert {row["program"]: row["right"] for row in report["results"]} == dict.fromkeys(
+        (
+            "vector_add",
+            "matrix_multiply",
+            "tree_reduction",
+            "shuffle_reduction",
+            "histogram",
+            "mandelbrot",
+            "nbody",
+        ),
+        True,
+    )
+
+
+def test_killed_process_is_released_and_another_goes_on(machine: Machine) -> None:
+    vm, server = machine
+    start_load(vm, "victim")
+    start_load(vm, "other")
+    assert len(channels(server)) == 2
+    guest(vm, "kill -9 $(cat /tmp/victim.pid)")
+    wait_until(lambda: len(channels(server)) == 1, "the killed process' channel released")
+    before = channels(server)[0]["completion_ring"]["tail"]  # type: ignore[index]
+    wait_until(
+        lambda: channels(server)[0]["completion_ring"]["tail"] > before,  # type: ignore[index]
+        "the other process goes on",
+    )
+    guest(vm, "kill -9 $(cat /tmp/other.pid)")
+    assert_all_released(machine)
+
+
+def test_killed_worker_gives_its_program_an_error(machine: Machine) -> None:
+    vm, server = machine
+    start_load(vm)
+    (row,) = channels(server)
+    os.kill(row["worker_pid"], signal.SIGKILL)
+    assert guest(vm, ENDED.format("load")).splitlines()[-1] == "error 46"
+    assert_all_released(machine)
+    guest(vm, f"{PROGRAMS} vector_add")
+
+
+def test_sysfs_reset_under_load(machine: Machine) -> None:
+    vm, _ = machine
+    start_load(vm)
+    guest(vm, f"echo 1 > {DEVICE}/reset")
+    assert guest(vm, ENDED.format("load")).splitlines()[-1].startswith("error ")
+    assert_all_released(machine)
+    guest(vm, f"{PROGRAMS} vector_add")
+
+
+def test_driver_is_unloaded_and_loaded_under_load(machine: Machine) -> None:
+    vm, _ = machine
+    start_load(vm)
+    guest(vm, f"echo 0000:00:05.0 > {DEVICE}/driver/unbind")
+    assert guest(vm, ENDED.format("load")).splitlines()[-1].startswith("error ")
+    guest(vm, "rmmod vgpu_stub && insmod /usr/lib/vgpu-stub/modules/*vgpu_stub.ko")
+    guest(vm, f"{PROGRAMS} vector_add")
+    assert_all_released(machine)
+
+
+def test_guest_kernel_has_not_complained(machine: Machine) -> None:
+    log = guest(machine[0], "dmesg")
+    complaints = [
+        line
+        for line in log.splitlines()
+        if any(word in line for word in ("BUG", "WARNING", "Oops", "Call Trace", "hung task"))
+    ]
+    assert complaints == []
+
+
+def test_killed_device_server_ends_programs_and_is_named() -> None:
+    """The guest survives, or QEMU's own error path ends it; either way it is said what happened."""
+    options = ExecutorOptions("software", memory_bytes=1 << 30)
+    try:
+        with running_vm(options, GuestSettings(), silent) as (vm, server):
+            start_load(vm)
+            os.kill(server.pid, signal.SIGKILL)
+            assert guest(vm, ENDED.format("load")).splitlines()[-1].startswith("error ")
+            assert server.has_ended
+    except DeviceServerError as error:
+        assert "the device server ended" in str(error)
