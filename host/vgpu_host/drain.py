@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 _NOT_SUPPORTED: Final = 801
 _UNKNOWN: Final = 999
+_COMPLETE: Final = abi.COMMAND_COMPLETE
 _HEADER_BYTES: Final = abi.COMMAND_HEADER.size
 _CONTEXT_FREE: Final = frozenset((abi.Opcode.NOP, abi.Opcode.CONTEXT_CREATE))
 
@@ -159,10 +160,9 @@ class ChannelDrain:
         # The guest can write there: what is shown is never read back.
         self._shared_commands[opcode & 0xFF] = count
         try:
-            decoded = self._decoders.get(opcode)
-            if decoded is None:
+            if opcode not in self._decoders:
                 raise CudaError(_NOT_SUPPORTED, f"opcode 0x{opcode:x}")
-            handler, unpack, tail_start, stream_place = decoded
+            handler, unpack, tail_start, stream_place = self._decoders[opcode]
             if context != self._session.active_handle and opcode not in _CONTEXT_FREE:
                 self._session.activate(context)
             fields = unpack(command, _HEADER_BYTES)
@@ -173,7 +173,7 @@ class ChannelDrain:
                 outcome = handler(*fields, command[tail_start:tail_end])
             else:
                 outcome = handler(*fields)
-            if not flags & abi.COMMAND_COMPLETE:
+            if not flags & _COMPLETE:
                 return
             if callable(outcome):
                 self._pending.append((sequence, outcome))
@@ -189,7 +189,7 @@ class ChannelDrain:
             self._fail(opcode, flags, sequence, CudaError(_UNKNOWN, str(error)))
 
     def _fail(self, opcode: int, flags: int, sequence: int, error: CudaError) -> None:
-        if flags & abi.COMMAND_COMPLETE:
+        if flags & _COMPLETE:
             self._complete(sequence, error.result, ())
         elif not self._async_error:
             self._async_error = error.result

@@ -10,6 +10,7 @@ the guest. The guest's first context is made ahead of need, because that takes a
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import logging
@@ -274,8 +275,10 @@ class CudaExecutor:
 
     def _leave(self) -> None:
         if self._current:
-            self._pycuda.Context.pop()
             self._current = None
+            # In a context that a kernel has broken this fails, after pycuda has let go of it.
+            with contextlib.suppress(self._pycuda.Error):
+                self._pycuda.Context.pop()
 
     def _active(self) -> _Context:
         if self._current is None:

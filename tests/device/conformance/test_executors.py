@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import struct
+import subprocess
+import sys
 
 import pytest
 from vgpu_host.executors.base import Copy2D, CudaError, Executor
@@ -208,14 +211,42 @@ def test_bad_ptx_is_refused_with_a_log(device: Device) -> None:
     assert "frobnicate" in error.value.log
 
 
-def test_fault_ends_its_context_and_says_so_again(executor: Executor) -> None:
-    broken = Device(executor)
-    function, _ = executor.module_get_function(executor.module_load(PTX), "index")
-    with pytest.raises(CudaError) as error:
-        executor.launch(function, (1, 1, 1), (32, 1, 1), 0, None, struct.pack("<Q", 16))
-        broken.synchronize()
-    assert error.value.result == ILLEGAL_ADDRESS
-    assert broken.refused("memory_allocate", 4096) == ILLEGAL_ADDRESS
+FAULT = """
+import struct, sys
+from vgpu_host.executors.base import CudaError
+from vgpu_host.executors.options import ExecutorOptions, make_executor
+
+executor = make_executor(ExecutorOptions(sys.argv[1], memory_bytes=64 << 20, threads=1))
+executor.context_activate(executor.context_create(0))
+function, _ = executor.module_get_function(executor.module_load(sys.stdin.buffer.read()), "index")
+results = []
+try:
+    executor.launch(function, (1, 1, 1), (32, 1, 1), 0, None, struct.pack("<Q", 16))
+    poll = executor.context_synchronize()
+    while not poll():
+        pass
+except CudaError as error:
+    results.append(error.result)
+for _ in range(2):
+    try:
+        executor.memory_allocate(4096)
+    except CudaError as error:
+        results.append(error.result)
+print(results, flush=True)
+import os
+os._exit(0)
+"""
+
+
+def test_fault_is_reported_by_every_later_call(
+    request: pytest.FixtureRequest, device: Device
+) -> None:
+    """In a process of its own: on a physical GPU a fault ends all contexts of the process."""
+    name = request.node.callspec.params["executor"]
+    done = subprocess.run(
+        [sys.executable, "-c", FAULT, name], input=PTX, capture_output=True, check=True, timeout=60
+    )
+    assert json.loads(done.stdout) == [ILLEGAL_ADDRESS] * 3
 
 
 def test_events_order_streams_and_measure_time(device: Device) -> None:
