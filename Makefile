@@ -67,8 +67,10 @@ workloads: setup ## Compile the CUDA programs to PTX
 smoke: setup ## Run the smoke tests in a guest
 	$(BIN)/vgpu-stub smoke
 
-bench: setup cuda workloads ## Measure; prints ratios to baselines of the same run
-	$(BIN)/python -m bench
+bench: setup cuda workloads ## Measure the rings, and kill everything a few times
+	$(BIN)/vgpu-stub exec --stats -- guest/cuda/build/tests/ring_latency
+	$(BIN)/vgpu-stub exec -- guest/cuda/build/tests/throughput
+	$(BIN)/python bench/kill_tests.py --rounds 3
 
 clean: ## Remove what was built here (not the cache of QEMU, kernels and images)
 	rm -rf .venv guest/cuda/build guest/workloads/build .mypy_cache .ruff_cache .pytest_cache

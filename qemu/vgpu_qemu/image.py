@@ -73,7 +73,7 @@ _UNWANTED = (
     "usr/share/zsh",
     "usr/lib/systemd",
     "usr/lib/udev/hwdb.d",
-    "usr/lib/python3/dist-packages/numpy/**/tests",
+    "usr/lib/python3/dist-packages/numpy/[!_]*/**/tests",  # numpy.testing needs _core/tests
     "usr/lib/python3.13/test",
     "usr/lib/python3.13/idlelib",
     "usr/lib/python3.13/lib2to3",
