@@ -2,7 +2,8 @@
 
 pycuda makes contexts and holds memory; NVIDIA's `cuda.bindings` does what needs a raw address or a
 handle that pycuda keeps to itself: modules, launches, streams, events, copies, page-locking. Work
-is queued on real streams and nothing here ever blocks: whoever waits gets a poll.
+is queued on real streams and nothing here ever blocks: whoever waits gets a poll. Taking away
+page-locked memory is the exception: its copies must be over first.
 
 The primary context belongs to this module: page-locking is done in it, portable to every context of
 the guest. The guest's first context is made ahead of need, because that takes a tenth of a second.
@@ -107,6 +108,13 @@ class _Context:
     streams: set[int] = field(default_factory=set)
     events: list[Any] = field(default_factory=list)
     memory: dict[int, Any] = field(default_factory=dict)
+    modules: list[_Module] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Module:
+    handle: Any
+    variables: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -255,6 +263,9 @@ class CudaExecutor:
     def context_destroy(self, context: Context) -> None:
         """Destroy a context; its allocations, modules, streams and events go with it."""
         assert isinstance(context, _Context)
+        for module in context.modules:
+            self._forget_variables(module)
+        context.modules.clear()
         for device_ptr in context.memory:
             self._ranges.remove(device_ptr)
         context.memory.clear()
@@ -446,7 +457,7 @@ class CudaExecutor:
 
     def module_load(self, image: bytes) -> Module:
         """cuModuleLoadDataEx, with the JIT's error log."""
-        self._active()
+        context = self._active()
         log = bytearray(_LOG_BYTES)
         options = self._driver.CUjit_option
         error, module = self._driver.cuModuleLoadDataEx(
@@ -461,15 +472,26 @@ class CudaExecutor:
         if error != self._success:
             text = bytes(log).split(b"\0", 1)[0].decode(errors="replace")
             raise self._error(error, "cuModuleLoadDataEx", text)
-        return module
+        made = _Module(module)
+        context.modules.append(made)
+        return made
 
     def module_unload(self, module: Module) -> None:
         """cuModuleUnload."""
-        self._call("cuModuleUnload", module)
+        assert isinstance(module, _Module)
+        self._active().modules.remove(module)
+        self._forget_variables(module)
+        self._call("cuModuleUnload", module.handle)
+
+    def _forget_variables(self, module: _Module) -> None:
+        for device_ptr in module.variables:
+            self._ranges.remove(device_ptr)
+        module.variables.clear()
 
     def module_get_function(self, module: Module, name: str) -> tuple[Function, FunctionInfo]:
         """cuModuleGetFunction and cuFuncGetParamInfo, which says INVALID_VALUE after the last."""
-        handle = self._call("cuModuleGetFunction", module, name.encode())
+        assert isinstance(module, _Module)
+        handle = self._call("cuModuleGetFunction", module.handle, name.encode())
         parameters: list[tuple[int, int]] = []
         while True:
             error, offset, size = self._driver.cuFuncGetParamInfo(handle, len(parameters))
@@ -502,8 +524,10 @@ class CudaExecutor:
 
     def module_get_global(self, module: Module, name: str) -> tuple[int, int]:
         """cuModuleGetGlobal."""
-        pointer, size = self._call("cuModuleGetGlobal", module, name.encode())
+        assert isinstance(module, _Module)
+        pointer, size = self._call("cuModuleGetGlobal", module.handle, name.encode())
         self._ranges.add(int(pointer), int(size))
+        module.variables.add(int(pointer))
         return int(pointer), int(size)
 
     def function_set_attribute(self, function: Function, attribute: int, value: int) -> None:

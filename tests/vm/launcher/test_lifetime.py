@@ -124,6 +124,9 @@ def test_killed_launcher_takes_qemu_with_it_and_the_next_one_cleans_up(
 def start_launcher() -> subprocess.Popen[str]:
     """Start a process that runs a machine, and return when its guest runs a command."""
     program = (
+        # A shell that starts its jobs in the background has them ignore SIGINT.
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from vgpu_qemu import Vm, VmConfig\n"
         "with Vm(VmConfig(image='base', cpus=1, memory_mib=512)) as vm:\n"
         "    vm.run('echo begun; sleep 1000', on_stdout=lambda data: print(data, flush=True))\n"
