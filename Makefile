@@ -7,7 +7,7 @@ CLANG_FORMAT := $(BIN)/clang-format
 DRIVER_SOURCES := $(wildcard guest/driver/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-device test-vm test-gpu lint format abi cuda workloads \
+.PHONY: help setup run test test-unit test-device test-vm test-gpu lint format abi cuda workloads guests \
 	smoke bench clean
 
 help: ## List the targets
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml tools/system-packages
 run: setup ## Boot a guest with the device and run CUDA programs in it
 	$(BIN)/vgpu-stub vm --stats -- python3 /opt/vgpu-stub/workloads/programs.py
 
-test: setup cuda workloads ## Run all tests: unit, device, VM, and GPU where there is one
+test: setup cuda guests ## Run all tests: unit, device, VM, and GPU where there is one
 	$(BIN)/pytest -n 2 --dist loadgroup tests
 
 test-unit: setup cuda ## Run the unit tests
@@ -34,7 +34,7 @@ test-unit: setup cuda ## Run the unit tests
 test-device: setup cuda workloads ## Run the tests over a real device server, without a VM
 	$(BIN)/pytest -n 2 tests/device
 
-test-vm: setup cuda workloads ## Run the tests that boot a virtual machine
+test-vm: setup cuda guests ## Run the tests that boot a virtual machine
 	$(BIN)/pytest tests/vm
 
 test-gpu: setup cuda workloads ## Run the tests on a physical GPU
@@ -63,6 +63,9 @@ cuda: setup ## Build the guest's CUDA libraries and their test programs
 
 workloads: setup ## Compile the CUDA programs to PTX
 	$(BIN)/python -m vgpu_stub.cli.build
+
+guests: setup ## Fetch and build QEMU, kernels, drivers and images, and compile the workloads
+	$(BIN)/python -m vgpu_stub.cli.build guests
 
 smoke: setup ## Run the smoke tests in a guest
 	$(BIN)/vgpu-stub smoke

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from vgpu_host.nvrtc import NvrtcError, compile_ptx
 from vgpu_qemu.cache import Cache, content_key
-from vgpu_qemu.kernels import Kernel
+from vgpu_qemu.kernels import SUPPORTED, Kernel, find_kernel
+from vgpu_qemu.progress import console_progress
+from vgpu_qemu.vm import VmConfig, prepare
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 GUEST: Final = ROOT / "guest"
@@ -103,5 +106,21 @@ def driver(kernel: Kernel) -> Path:
     return Cache().get("driver", key, build) / DRIVER_NAME
 
 
+def guests() -> None:
+    """Fill the cache with all that virtual machines need, for every kernel and image.
+
+    Raises:
+        LauncherError: Something could not be fetched or built.
+        BuildError: A driver could not be built.
+    """
+    with console_progress() as progress:
+        for name in SUPPORTED:
+            prepare(VmConfig(kernel=name), progress=progress)
+            driver(find_kernel(name, progress=progress))
+        prepare(VmConfig(image="base", shared_folder=ROOT), progress=progress)
+
+
 if __name__ == "__main__":
     workloads()
+    if sys.argv[1:] == ["guests"]:
+        guests()
