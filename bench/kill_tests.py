@@ -24,7 +24,6 @@ from vgpu_host.executors.options import ExecutorOptions
 from vgpu_qemu.errors import LauncherError
 from vgpu_qemu.progress import silent
 from vgpu_qemu.vm import Vm
-
 from vgpu_stub.cli.build import GUEST, cuda_libraries, workloads
 from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.cli.exec_command import program_environment

@@ -9,9 +9,9 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_host.pool import WorkerPool
-
 from vgpu_stub.device.gpu import VirtualGpu
 from vgpu_stub.driver import GuestDriver
 from vgpu_stub.vfio_user import Server

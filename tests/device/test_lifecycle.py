@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from vgpu_host.pool import WorkerPool
 
+from vgpu_host.pool import WorkerPool
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.abi.generated import Opcode
 from vgpu_stub.device.gpu import VirtualGpu

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
 
+from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
 from vgpu_stub.cli.build import GUEST, cuda_libraries, workloads
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.exec_command import program_environment

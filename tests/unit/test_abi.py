@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from vgpu_host.session import ChannelSession
 
+from vgpu_host.session import ChannelSession
 from vgpu_stub.abi import generate, generated, schema
 from vgpu_stub.abi.commands import COMMANDS
 from vgpu_stub.abi.model import SCALARS, Command, Field, Structure

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import qemu.qmp
-import vgpu_host
-import vgpu_qemu
 
 import qemu
+import vgpu_host
+import vgpu_qemu
 import vgpu_stub
 
 ROOT = Path(__file__).resolve().parents[2]

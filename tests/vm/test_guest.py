@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_qemu.progress import silent
 from vgpu_qemu.vm import Vm
-
 from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.cli.vm_command import GuestSettings, running_vm
 

@@ -16,12 +16,12 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 from rich.table import Table
+
 from vgpu_host.executors.options import default_memory_bytes, why_no_gpu
 from vgpu_host.nvrtc import NvrtcError, compile_ptx
 from vgpu_host.runtime import running_servers
 from vgpu_qemu.accelerator import host_facts
 from vgpu_qemu.cache import Cache, default_cache_root
-
 from vgpu_stub.cli.build import GUEST
 from vgpu_stub.cli.report import format_bytes
 

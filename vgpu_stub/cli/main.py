@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from vgpu_qemu.errors import LauncherError
 
+from vgpu_qemu.errors import LauncherError, VmTimeoutError
 from vgpu_stub.cli.build import BuildError
 from vgpu_stub.cli.device_server import DeviceServerError
 from vgpu_stub.cli.doctor_command import doctor_command
@@ -50,9 +50,12 @@ def _options(
 
 
 def app() -> None:
-    """Entry point; a problem that has a name becomes one message and exit status 1."""
+    """Entry point; a problem that has a name becomes one message and exit status 1, or 124."""
     try:
         typer_app()
+    except VmTimeoutError as error:
+        print(f"vgpu-stub: {error}", file=sys.stderr)
+        sys.exit(124)
     except (BuildError, DeviceServerError, LauncherError) as error:
         print(f"vgpu-stub: {error}", file=sys.stderr)
         sys.exit(1)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
+
 from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+
 from vgpu_qemu.kernels import DEFAULT_KERNEL
 from vgpu_qemu.progress import console_progress
 from vgpu_qemu.vm import Vm
-
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.options import (
     ExecutorChoice,

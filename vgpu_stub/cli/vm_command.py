@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 import typer
+
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_qemu.errors import LauncherError
 from vgpu_qemu.kernels import DEFAULT_KERNEL, find_kernel
 from vgpu_qemu.overlay import OverlayFile
 from vgpu_qemu.progress import Progress, console_progress
 from vgpu_qemu.vm import Vm, VmConfig
-
 from vgpu_stub.abi import generated
 from vgpu_stub.cli.build import GUEST, cuda_libraries, driver, workloads
 from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
@@ -132,7 +132,7 @@ def run_in_guest(vm: Vm, command: Sequence[str]) -> int:
     return result.status
 
 
-def _writer(stream: Any) -> Any:
+def _writer(stream: BinaryIO) -> Callable[[bytes], None]:
     def write(data: bytes) -> None:
         stream.write(data)
         stream.flush()

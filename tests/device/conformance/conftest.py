@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from time import monotonic
 
 import pytest
+
 from vgpu_host.executors.base import CudaError, Executor, Poll
 from vgpu_host.executors.options import ExecutorOptions, make_executor, why_no_gpu
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from vgpu_host.executors.base import Copy2D, CudaError, Executor
 
 from .conftest import Device

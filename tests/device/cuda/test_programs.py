@@ -10,8 +10,8 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from vgpu_host.executors.options import ExecutorOptions
 
+from vgpu_host.executors.options import ExecutorOptions
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.exec_command import program_environment
 

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from vgpu_host.drain import ChannelDrain
 from vgpu_host.executors.base import CudaError
 from vgpu_host.registrations import Registrations
 from vgpu_host.session import ChannelSession
-
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.abi.generated import Opcode
 

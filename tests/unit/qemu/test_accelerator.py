@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu.accelerator import Accelerator, HostFacts, choose_accelerator, host_facts
 from vgpu_qemu.errors import AcceleratorError
 

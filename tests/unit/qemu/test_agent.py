@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu.agent_client import (
     AgentClient,
     AgentGoneError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu import binary
 from vgpu_qemu.binary import find_qemu, parse_version
 from vgpu_qemu.cache import Cache

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu.cache import Cache, content_key, default_cache_root
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu.boot_image import boot_image, compressed_payload
 from vgpu_qemu.cache import Cache
 from vgpu_qemu.errors import ImageError, KernelError

@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu import overlay
 from vgpu_qemu.cache import Cache
 from vgpu_qemu.errors import ImageError

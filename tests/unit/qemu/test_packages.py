@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu import packages
 from vgpu_qemu.cache import Cache
 from vgpu_qemu.errors import PackageError

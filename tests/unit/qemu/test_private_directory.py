@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu.private_directory import private_directory
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from vgpu_host.executors.software import Function, SoftwareGpu
 from vgpu_host.nvrtc import compile_ptx
 

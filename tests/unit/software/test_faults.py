@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+
 from vgpu_host.executors.software import DeviceFault, Function
 
 from .conftest import Device

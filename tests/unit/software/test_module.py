@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from vgpu_host.executors.software import ParamInfo, PtxError, SoftwareGpu
 from vgpu_host.nvrtc import NvrtcError, compile_ptx
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from vgpu_host.executors.software import PtxError
 
 from .conftest import Device

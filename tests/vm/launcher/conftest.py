@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu import OverlayFile, Vm, VmConfig
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu import CommandResult, CommandTimeoutError, GuestError, Vm
 
 pytestmark = pytest.mark.vm

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu import SUPPORTED, Vm, VmConfig, find_kernel
 
 pytestmark = pytest.mark.vm

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from vgpu_qemu import Vm, VmConfig, VmError, VmTimeoutError
 
 pytestmark = pytest.mark.vm
