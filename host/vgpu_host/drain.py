@@ -11,9 +11,9 @@ import contextlib
 import logging
 import os
 import select
+import struct
 from collections.abc import Callable
 from mmap import mmap
-from struct import Struct
 from time import monotonic_ns, sleep
 from typing import Final
 
@@ -38,8 +38,10 @@ _CONTEXT_FREE: Final = frozenset((abi.Opcode.NOP, abi.Opcode.CONTEXT_CREATE))
 #: Polling after the last command before the worker sleeps: at first, at least, at most.
 _SPIN_NS: Final = (500_000, 250_000, 4_000_000)
 _BATCH: Final = 128
+#: Failed commands that a channel may have in the log.
+_MAX_LOGGED: Final = 1000
 #: The members of `struct vgpu_host_counters` after the counts of commands.
-_TOTALS: Final = Struct("<12Q")
+_TOTALS: Final = struct.Struct("<12Q")
 _PID: Final = os.getpid()
 _CONTROL_INTERVAL_NS: Final = 500_000
 #: Sleep between polls of the device once a waiting command has outlasted the spin.
@@ -97,6 +99,7 @@ class ChannelDrain:
         self._totals_offset = counters + abi.HOST_COUNTERS_OFFSETS["bytes_to_device"]
         self._errors = 0
         self._last_error = 0
+        self._logged = 0
         self._sleeps = 0
         self._interrupts = 0
         self._busy_ns = 0
@@ -184,6 +187,9 @@ class ChannelDrain:
                 self._complete(sequence, 0, outcome or ())
         except CudaError as error:
             self._fail(opcode, flags, sequence, error)
+        except struct.error:
+            shorter = CudaError(INVALID_VALUE, "the command is shorter than its fields")
+            self._fail(opcode, flags, sequence, shorter)
         except Exception as error:  # a bug in here must cost the guest an error, not the channel
             _log.exception("command 0x%x failed unexpectedly", opcode)
             self._fail(opcode, flags, sequence, CudaError(_UNKNOWN, str(error)))
@@ -198,6 +204,10 @@ class ChannelDrain:
             return
         self._errors += 1
         self._last_error = error.result
+        # A guest must not fill the host's disk: the counters go on where the log stops.
+        self._logged += 1
+        if self._logged > _MAX_LOGGED:
+            return
         name = abi.COMMANDS[opcode].name if opcode in abi.COMMANDS else f"0x{opcode:x}"
         _log.warning("%s (sequence %d): %d: %s", name, sequence, error.result, error)
 

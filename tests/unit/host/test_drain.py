@@ -111,6 +111,11 @@ def test_command_without_complete_flag_gets_no_completion(guest: Guest) -> None:
     assert guest.run() == [(1, 0, 0)]
 
 
+def test_command_shorter_than_its_fields_is_refused(guest: Guest) -> None:
+    guest.submit(Opcode.COPY_2D, 2, 1, abi.COMMAND_COMPLETE, bytes(48))
+    assert guest.run()[1:] == [(2, 1, 0)]
+
+
 def test_exception_of_the_executor_costs_an_error_not_the_channel(guest: Guest) -> None:
     guest.submit(Opcode.MEMORY_ALLOCATE, 2, 1, abi.COMMAND_COMPLETE, bytes(8))
     guest.submit(Opcode.NOP, 3, 0, abi.COMMAND_COMPLETE, b"")
