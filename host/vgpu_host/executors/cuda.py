@@ -140,6 +140,8 @@ class _Ranges:
         self._starts.pop(bisect_right(self._starts, start) - 1)
 
     def check(self, start: int, size: int) -> None:
+        if not size:
+            return  # nothing is touched: CUDA accepts any pointer
         place = bisect_right(self._starts, start) - 1
         if place >= 0:
             first = self._starts[place]

@@ -46,6 +46,8 @@ _INVALID_HANDLE: Final = 400
 _NOT_FOUND: Final = 500
 _NOT_SUPPORTED: Final = 801
 
+#: CU_CTX_FLAGS_MASK: every flag that cuCtxCreate knows.
+_CONTEXT_FLAGS: Final = 0xFF
 _EVENT_DISABLE_TIMING: Final = 2
 _MAX_DYNAMIC_SHARED: Final = 8
 _PREFERRED_CARVEOUT: Final = 9
@@ -60,7 +62,7 @@ class _Context:
     memory: set[int] = field(default_factory=set)
     modules: list[Module] = field(default_factory=list)
     limits: dict[int, int] = field(default_factory=lambda: dict(_LIMITS))
-    fault: CudaError | None = None
+    fault: DeviceFault | None = None
     alive: bool = True
 
 
@@ -127,7 +129,9 @@ class SoftwareExecutor:
     # -- contexts --------------------------------------------------------------------------------
 
     def context_create(self, flags: int) -> Context:
-        """Make a context."""
+        """Make a context; its flags say how to wait, and nobody waits here."""
+        if flags & ~_CONTEXT_FLAGS:
+            raise CudaError(_INVALID_VALUE, f"context flags {flags:#x}")
         return _Context()
 
     def context_destroy(self, context: Context) -> None:
@@ -151,7 +155,8 @@ class SoftwareExecutor:
         if context is None or not context.alive:
             raise CudaError(_INVALID_CONTEXT, "no context is current")
         if context.fault:
-            raise context.fault
+            # A new exception each time: one that is raised again keeps every earlier traceback.
+            raise CudaError(context.fault.result, context.fault.message)
         return context
 
     def context_synchronize(self) -> Poll:
@@ -207,6 +212,8 @@ class SoftwareExecutor:
         """Nothing was done."""
 
     def _check(self, device_ptr: int, size: int) -> None:
+        if not size:
+            return  # nothing is touched: CUDA accepts any pointer
         try:
             self._gpu.check_range(device_ptr, size)
         except DeviceFault as fault:
@@ -246,6 +253,9 @@ class SoftwareExecutor:
     def copy_2d(self, copy: Copy2D, stream: Stream | None) -> None:
         """Copy row by row."""
         self._ready(stream)
+        pitch = min(copy.destination_pitch, copy.source_pitch)
+        if copy.height > 1 and copy.width > pitch:
+            raise CudaError(_INVALID_VALUE, f"rows of {copy.width} bytes exceed a pitch of {pitch}")
         if not copy.destination_is_host:
             self._check_rows(copy.destination, copy.destination_pitch, copy.width, copy.height)
         if not copy.source_is_host:
@@ -258,7 +268,7 @@ class SoftwareExecutor:
             )
 
     def _check_rows(self, device_ptr: int, pitch: int, width: int, height: int) -> None:
-        if height:
+        if width and height:
             self._check(device_ptr, (height - 1) * pitch + width)
 
     def memset(
@@ -430,8 +440,8 @@ class SoftwareExecutor:
         try:
             function.function.launch(grid, block, shared_bytes, parameters)
         except DeviceFault as fault:
-            context.fault = CudaError(fault.result, fault.message)
-            raise context.fault from fault
+            context.fault = DeviceFault(fault.result, fault.message)
+            raise CudaError(fault.result, fault.message) from fault
         except PtxError as error:
             raise CudaError(error.result, error.log, error.log) from error
         except ValueError as error:
