@@ -16,11 +16,13 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vgpu_host.executors.options import ExecutorOptions
+from vgpu_host.runtime import runtime_root
 from vgpu_qemu.errors import LauncherError
 from vgpu_qemu.progress import silent
 from vgpu_qemu.vm import Vm
@@ -57,11 +59,14 @@ def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def descendants_of_this_process() -> list[str]:
-    found = []
-    for pid in children(os.getpid()):
+def leftovers() -> list[str]:
+    """Processes that were started under this run's runtime folder, orphans too, and its content."""
+    mark = os.environ["XDG_RUNTIME_DIR"].encode()
+    found = [str(path) for path in runtime_root().iterdir()]
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            found.append(f"{pid} {Path(f'/proc/{pid}/comm').read_text().strip()}")
+            if int(process.name) != os.getpid() and mark in (process / "environ").read_bytes():
+                found.append(f"{process.name} {(process / 'comm').read_text().strip()}")
     return found
 
 
@@ -285,7 +290,7 @@ def kill_vm_server(rounds: int, moment: Callable[[], None]) -> None:
 
 
 def nothing_left() -> None:
-    wait_for(lambda: not descendants_of_this_process(), "no process left")
+    wait_for(lambda: not leftovers(), "no process, socket or folder left")
 
 
 KINDS: dict[str, Callable[[int, Callable[[], None]], None]] = {
@@ -312,18 +317,24 @@ def main() -> int:
         parser.error(f"no kind {', '.join(sorted(unknown))}; choose from {', '.join(KINDS)}")
     cuda_libraries()
     workloads()
-    chance = random.Random(options.seed)
+    print(f"seed {options.seed}")
+    with tempfile.TemporaryDirectory(prefix="vgpu-kill-") as folder:
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        return run_kinds(options.kinds or list(KINDS), options.rounds, random.Random(options.seed))
+
+
+def run_kinds(kinds: list[str], rounds: int, chance: random.Random) -> int:
     failed = False
-    for kind in options.kinds or KINDS:
+    for kind in kinds:
         start = time.monotonic()
         try:
-            KINDS[kind](options.rounds, lambda: time.sleep(chance.uniform(0, 0.2)))
+            KINDS[kind](rounds, lambda: time.sleep(chance.uniform(0, 0.2)))
             nothing_left()
             verdict = "clean"
         except (KillTestError, LauncherError, DeviceServerError) as error:
             verdict, failed = f"FAILED: {error}", True
         elapsed = time.monotonic() - start
-        print(f"{kind:16} {options.rounds:4} times {elapsed:7.1f} s  {verdict}", flush=True)
+        print(f"{kind:16} {rounds:4} times {elapsed:7.1f} s  {verdict}", flush=True)
     return 1 if failed else 0
 
 
