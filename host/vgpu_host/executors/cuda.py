@@ -17,6 +17,7 @@ import importlib.util
 import logging
 import uuid
 from bisect import bisect_right, insort
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from vgpu_host.executors.base import (
     Poll,
     Stream,
 )
+from vgpu_host.executors.cuda_attributes import NOT_CARRIED, OWN
 
 _log = logging.getLogger(__name__)
 
@@ -47,41 +49,7 @@ _LOG_BYTES: Final = 16384
 _PARAM_BUFFER_POINTER: Final = 1
 _PARAM_BUFFER_SIZE: Final = 2
 
-#: Attributes of what the ABI does not carry yet, by CUdevice_attribute: reported absent.
-_NOT_CARRIED: Final = frozenset(
-    (
-        19,  # CAN_MAP_HOST_MEMORY
-        78,  # STREAM_PRIORITIES_SUPPORTED
-        83,  # MANAGED_MEMORY
-        88,  # PAGEABLE_MEMORY_ACCESS
-        89,  # CONCURRENT_MANAGED_ACCESS
-        91,  # CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
-        92,  # CAN_USE_STREAM_MEM_OPS_V1
-        93,  # CAN_USE_64_BIT_STREAM_MEM_OPS_V1
-        94,  # CAN_USE_STREAM_WAIT_VALUE_NOR_V1
-        95,  # COOPERATIVE_LAUNCH
-        96,  # COOPERATIVE_MULTI_DEVICE_LAUNCH
-        99,  # HOST_REGISTER_SUPPORTED
-        100,  # PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES
-        101,  # DIRECT_MANAGED_MEM_ACCESS_FROM_HOST
-        102,  # VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
-        103,  # HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED
-        110,  # GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED
-        115,  # MEMORY_POOLS_SUPPORTED
-        116,  # GPU_DIRECT_RDMA_SUPPORTED
-        119,  # MEMPOOL_SUPPORTED_HANDLE_TYPES
-        121,  # DEFERRED_MAPPING_CUDA_ARRAY_SUPPORTED
-        122,  # CAN_USE_64_BIT_STREAM_MEM_OPS
-        123,  # CAN_USE_STREAM_WAIT_VALUE_NOR
-        124,  # DMA_BUF_SUPPORTED
-        125,  # IPC_EVENT_SUPPORTED
-        128,  # HANDLE_TYPE_FABRIC_SUPPORTED
-        132,  # MULTICAST_SUPPORTED
-    )
-)
 _LAST_ATTRIBUTE: Final = 160
-#: Where the guest finds the device: PCI_BUS_ID, PCI_DEVICE_ID, PCI_DOMAIN_ID of 0000:00:05.0.
-_PLACE: Final = {33: 0, 34: 5, 50: 0}
 
 
 def available() -> str | None:
@@ -96,13 +64,21 @@ def available() -> str | None:
     count = ctypes.c_int()
     if library.cuDeviceGetCount(ctypes.byref(count)) or count.value == 0:
         return "the driver shows no device"
-    for package, name in (("pycuda", "pycuda"), ("cuda", "cuda-bindings")):
-        if importlib.util.find_spec(package) is None:
+    for module, name in (("pycuda.driver", "pycuda"), ("cuda.bindings", "cuda-bindings")):
+        if not _installed(module):
             return f"the Python package {name} is not installed: pip install 'vgpu-stub[cuda]'"
     return None
 
 
-@dataclass
+def _installed(module: str) -> bool:
+    # Other packages of NVIDIA bring a `cuda` without bindings.
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@dataclass(eq=False)
 class _Context:
     context: Any
     streams: set[int] = field(default_factory=set)
@@ -142,6 +118,8 @@ class _Ranges:
     def check(self, start: int, size: int) -> None:
         if not size:
             return  # nothing is touched: CUDA accepts any pointer
+        if not size:
+            return  # nothing is touched: CUDA accepts any pointer
         place = bisect_right(self._starts, start) - 1
         if place >= 0:
             first = self._starts[place]
@@ -173,6 +151,7 @@ class CudaExecutor:
         self._device = self._pycuda.Device(ordinal)
         self._ordinal = ordinal
         self._base = self._device.retain_primary_context()
+        self._contexts: list[_Context] = []
         self._spare: _Context | None = self._new_context(0)
         self._current: _Context | None = None
         self._ranges = _Ranges()
@@ -217,11 +196,14 @@ class CudaExecutor:
                 table[text.decode()] = int(result)
         return table
 
-    def _translate(self, error: Exception) -> CudaError:
-        """A pycuda exception reads "function failed: text[ - details]"."""
-        message = str(error)
-        text = message.split(" failed: ", 1)[-1].split(" - ", 1)[0]
-        return CudaError(self._error_numbers.get(text, 999), message)
+    def _ask(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """Call a function of pycuda, whose errors read "function failed: text[ - details]"."""
+        try:
+            return function(*arguments)
+        except self._pycuda.Error as error:
+            message = str(error)
+            text = message.split(" failed: ", 1)[-1].split(" - ", 1)[0]
+            raise CudaError(self._error_numbers.get(text, 999), message) from error
 
     # -- device and contexts ---------------------------------------------------------------------
 
@@ -235,8 +217,8 @@ class CudaExecutor:
                 continue
             error, value = self._driver.cuDeviceGetAttribute(attribute, self._ordinal)
             if error == self._success:
-                attributes[number] = 0 if number in _NOT_CARRIED else int(value)
-        attributes |= _PLACE
+                attributes[number] = 0 if number in NOT_CARRIED else int(value)
+        attributes |= OWN
         identity = bytes(self._call("cuDeviceGetUuid", self._ordinal).bytes)
         return DeviceDescription(
             name=f"VGPU-STUB {self._device.name()}",
@@ -248,12 +230,10 @@ class CudaExecutor:
         )
 
     def _new_context(self, flags: int) -> _Context:
-        try:
-            context = self._device.make_context(flags)
-        except self._pycuda.Error as error:
-            raise self._translate(error) from error
+        context = _Context(self._ask(self._device.make_context, flags))
         self._pycuda.Context.pop()
-        return _Context(context)
+        self._contexts.append(context)
+        return context
 
     def context_create(self, flags: int) -> Context:
         """Take the context made ahead, or make one."""
@@ -273,17 +253,15 @@ class CudaExecutor:
         context.memory.clear()
         if self._current is context:
             self._leave()
-        try:
-            context.context.detach()
-        except self._pycuda.Error as error:
-            raise self._translate(error) from error
+        self._contexts.remove(context)
+        self._ask(context.context.detach)
 
     def context_activate(self, context: Context) -> None:
         """Make a context current."""
         assert isinstance(context, _Context)
         if context is not self._current:
             self._leave()
-            context.context.push()
+            self._ask(context.context.push)
             self._current = context
 
     def _leave(self) -> None:
@@ -326,10 +304,7 @@ class CudaExecutor:
     def memory_allocate(self, size: int) -> int:
         """cuMemAlloc."""
         context = self._active()
-        try:
-            allocation = self._pycuda.mem_alloc(size)
-        except self._pycuda.Error as error:
-            raise self._translate(error) from error
+        allocation = self._ask(self._pycuda.mem_alloc, size)
         device_ptr = int(allocation)
         context.memory[device_ptr] = allocation
         self._ranges.add(device_ptr, size)
@@ -337,41 +312,56 @@ class CudaExecutor:
 
     def memory_free(self, device_ptr: int) -> None:
         """cuMemFree."""
-        allocation = self._active().memory.pop(device_ptr, None)
+        context = self._active()
+        # pycuda only warns when cuMemFree fails, as it does in a context that a kernel has broken.
+        self.stream_query(None)
+        allocation = context.memory.pop(device_ptr, None)
         if allocation is None:
             raise CudaError(_INVALID_VALUE, f"0x{device_ptr:x} is not the start of an allocation")
         self._ranges.remove(device_ptr)
-        try:
-            allocation.free()
-        except self._pycuda.Error as error:
-            raise self._translate(error) from error
+        self._ask(allocation.free)
 
     def memory_info(self) -> tuple[int, int]:
         """cuMemGetInfo."""
-        free, total = self._pycuda.mem_get_info()
+        free, total = self._ask(self._pycuda.mem_get_info)
         return int(free), int(total)
 
     def host_register(self, address: int, size: int) -> None:
         """Page-lock guest memory; where that fails copies go through the driver's own buffers."""
-        self._in_base("cuMemHostRegister", address, size, _HOST_REGISTER_PORTABLE)
-        self._registered.add(address)
-
-    def host_unregister(self, address: int) -> None:
-        """Undo the page-lock once all copies are done."""
-        if address in self._registered:
-            self._registered.discard(address)
-            if self._current:
-                self._driver.cuCtxSynchronize()
-            self._in_base("cuMemHostUnregister", address)
-
-    def _in_base(self, name: str, *arguments: int) -> None:
-        self._base.push()
         try:
-            self._call(name, *arguments)
+            with self._within(self._base):
+                self._call("cuMemHostRegister", address, size, _HOST_REGISTER_PORTABLE)
+            self._registered.add(address)
         except CudaError as error:
             _log.warning("%s: copies of this memory are staged by the driver", error)
+
+    def host_unregister(self, address: int) -> None:
+        """Undo the page-lock once the copies of all contexts are done.
+
+        cuMemHostUnregister does not wait for them: the device would go on writing to memory that
+        the guest has taken back (seen with driver 580.159).
+        """
+        if address not in self._registered:
+            return
+        for context in self._contexts:
+            # A context that a kernel has broken says so here, and copies nothing any more.
+            with contextlib.suppress(CudaError), self._within(context.context):
+                self._call("cuCtxSynchronize")
+        self._registered.discard(address)
+        try:
+            with self._within(self._base):
+                self._call("cuMemHostUnregister", address)
+        except CudaError as error:
+            _log.warning("%s: the memory stays page-locked until the worker ends", error)
+
+    @contextlib.contextmanager
+    def _within(self, context: Any) -> Iterator[None]:
+        """Make a pycuda context current for a while."""
+        self._ask(context.push)
+        try:
+            yield
         finally:
-            self._pycuda.Context.pop()
+            self._ask(self._pycuda.Context.pop)
 
     def copy_host_to_device(
         self, device_ptr: int, address: int, size: int, stream: Stream | None

@@ -1,0 +1,68 @@
+"""Which device attributes of a physical GPU do not hold for the device that a guest sees.
+
+A program that finds a feature reported uses it, and would then meet CUDA_ERROR_NOT_SUPPORTED; one
+that finds it absent takes its documented other path.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Attributes of what the ABI does not carry yet, by CUdevice_attribute: reported absent.
+NOT_CARRIED: Final = frozenset(
+    (
+        19,  # CAN_MAP_HOST_MEMORY
+        78,  # STREAM_PRIORITIES_SUPPORTED
+        83,  # MANAGED_MEMORY
+        88,  # PAGEABLE_MEMORY_ACCESS
+        89,  # CONCURRENT_MANAGED_ACCESS
+        91,  # CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
+        92,  # CAN_USE_STREAM_MEM_OPS_V1
+        93,  # CAN_USE_64_BIT_STREAM_MEM_OPS_V1
+        94,  # CAN_USE_STREAM_WAIT_VALUE_NOR_V1
+        95,  # COOPERATIVE_LAUNCH
+        96,  # COOPERATIVE_MULTI_DEVICE_LAUNCH
+        99,  # HOST_REGISTER_SUPPORTED
+        100,  # PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES
+        101,  # DIRECT_MANAGED_MEM_ACCESS_FROM_HOST
+        102,  # VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
+        103,  # HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED
+        107,  # GENERIC_COMPRESSION_SUPPORTED
+        108,  # MAX_PERSISTING_L2_CACHE_SIZE
+        109,  # MAX_ACCESS_POLICY_WINDOW_SIZE
+        110,  # GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED
+        112,  # SPARSE_CUDA_ARRAY_SUPPORTED
+        113,  # READ_ONLY_HOST_REGISTER_SUPPORTED
+        114,  # TIMELINE_SEMAPHORE_INTEROP_SUPPORTED
+        115,  # MEMORY_POOLS_SUPPORTED
+        116,  # GPU_DIRECT_RDMA_SUPPORTED
+        117,  # GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS
+        118,  # GPU_DIRECT_RDMA_WRITES_ORDERING
+        119,  # MEMPOOL_SUPPORTED_HANDLE_TYPES
+        120,  # CLUSTER_LAUNCH
+        121,  # DEFERRED_MAPPING_CUDA_ARRAY_SUPPORTED
+        122,  # CAN_USE_64_BIT_STREAM_MEM_OPS
+        123,  # CAN_USE_STREAM_WAIT_VALUE_NOR
+        124,  # DMA_BUF_SUPPORTED
+        125,  # IPC_EVENT_SUPPORTED
+        127,  # TENSOR_MAP_ACCESS_SUPPORTED
+        128,  # HANDLE_TYPE_FABRIC_SUPPORTED
+        132,  # MULTICAST_SUPPORTED
+        136,  # MEM_DECOMPRESS_ALGORITHM_MASK
+        137,  # MEM_DECOMPRESS_MAXIMUM_LENGTH
+        141,  # HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
+        142,  # HOST_NUMA_MEMORY_POOLS_SUPPORTED
+        143,  # HOST_NUMA_MULTINODE_IPC_SUPPORTED
+        144,  # HOST_MEMORY_POOLS_SUPPORTED
+        145,  # HOST_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
+        146,  # HOST_ALLOC_DMA_BUF_SUPPORTED
+    )
+)
+
+#: Values of the guest's own: where it finds the device, 0000:00:05.0, and how it may use it.
+OWN: Final = {
+    33: 0,  # PCI_BUS_ID
+    34: 5,  # PCI_DEVICE_ID
+    50: 0,  # PCI_DOMAIN_ID
+    126: 1,  # MEM_SYNC_DOMAIN_COUNT: launches name none
+}
