@@ -111,17 +111,19 @@ class Server:
             VfioUserError: The server runs already, another server listens there, or the path cannot
                 be used.
         """
-        if self._listener is not None:
-            raise VfioUserError(errno.EALREADY, f"already serving at {self.path}")
-        self._stopping.clear()
-        self._listener = _listen(self.path)
-        self._acceptor = threading.Thread(
-            target=self._accept_clients,
-            args=(self._listener,),
-            name="vfio-user-accept",
-            daemon=True,
-        )
-        self._acceptor.start()
+        # Whole, or not at all: `stop` may come from another thread as soon as the socket is there.
+        with self._lock:
+            if self._listener is not None:
+                raise VfioUserError(errno.EALREADY, f"already serving at {self.path}")
+            self._stopping.clear()
+            self._listener = _listen(self.path)
+            self._acceptor = threading.Thread(
+                target=self._accept_clients,
+                args=(self._listener,),
+                name="vfio-user-accept",
+                daemon=True,
+            )
+            self._acceptor.start()
         _log.info("serving at %s", self.path)
 
     def serve_forever(self) -> None:
