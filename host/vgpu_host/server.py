@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ from vgpu_host import runtime
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_host.logs import configure_logging
 from vgpu_host.pool import WorkerPool
+from vgpu_host.process import die_with_parent
 from vgpu_host.snapshot import Snapshot, channel_snapshot, server_snapshot
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.channels import Channel
@@ -35,7 +35,6 @@ from vgpu_stub.device.worker_link import WorkerUnavailableError
 from vgpu_stub.vfio_user import Server
 
 _log = logging.getLogger(__name__)
-_PR_SET_PDEATHSIG: Final = 1
 _REMEMBERED_CHANNELS: Final = 64
 
 
@@ -160,7 +159,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     configure_logging("server")
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    die_with_parent(signal.SIGTERM)
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:

@@ -8,7 +8,6 @@ server closes. It is ended by SIGKILL, so nothing here may need to be cleaned up
 from __future__ import annotations
 
 import argparse
-import ctypes
 import errno
 import logging
 import mmap
@@ -16,12 +15,12 @@ import os
 import signal
 import socket
 import sys
-from typing import Final
 
 from vgpu_host.drain import ChannelDrain
 from vgpu_host.executors.base import CudaError, DeviceDescription, Executor
 from vgpu_host.executors.options import ExecutorOptions, make_executor
 from vgpu_host.logs import configure_logging
+from vgpu_host.process import die_with_parent, set_process_name
 from vgpu_host.registrations import Registrations
 from vgpu_host.session import ChannelSession
 from vgpu_stub.abi import generated as abi
@@ -29,8 +28,6 @@ from vgpu_stub.device.rings import RingError, channel_offset
 from vgpu_stub.device.worker_link import LinkClosedError, Message, WorkerLink, unpack_extents
 
 _log = logging.getLogger(__name__)
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NAME: Final = 15
 
 
 def pack_device_info(description: DeviceDescription, executor: str) -> bytes:
@@ -110,7 +107,7 @@ class Worker:
         # Its own channel and nothing else: a kernel that escapes finds no other ring here.
         memory = mmap.mmap(bar2_fd, abi.CHANNEL_STRIDE, offset=channel_offset(channel))
         os.close(bar2_fd)
-        _set_process_name(f"vgpu-worker{channel}")
+        set_process_name(f"vgpu-worker{channel}")
         self._drain = ChannelDrain(
             memory,
             ChannelSession(self._executor, self._registrations),
@@ -156,10 +153,6 @@ class Worker:
         return 0
 
 
-def _set_process_name(name: str) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
-
-
 def main() -> int:
     """Entry point: `python -m vgpu_host.worker --link FD --executor OPTIONS`."""
     parser = argparse.ArgumentParser(prog="vgpu-worker", description=__doc__)
@@ -169,7 +162,7 @@ def main() -> int:
     configure_logging("worker")
     # Ctrl-C is for the device server, which ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent(signal.SIGKILL)
     link = WorkerLink(socket.socket(fileno=arguments.link))
     options = ExecutorOptions.from_json(arguments.executor)
     try:

@@ -117,9 +117,6 @@ class ChannelTable:
     def __iter__(self) -> Iterator[Channel]:
         return iter(list(self._channels.values()))
 
-    def __len__(self) -> int:
-        return len(self._channels)
-
     # -- requests of the admin channel ---------------------------------------------------------
 
     def create(

@@ -118,8 +118,6 @@ class _Ranges:
     def check(self, start: int, size: int) -> None:
         if not size:
             return  # nothing is touched: CUDA accepts any pointer
-        if not size:
-            return  # nothing is touched: CUDA accepts any pointer
         place = bisect_right(self._starts, start) - 1
         if place >= 0:
             first = self._starts[place]
