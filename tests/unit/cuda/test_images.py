@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 ROOT = Path(__file__).resolve().parents[3]
-SOURCES = ROOT / "guest/cuda/src"
+SOURCES = ROOT / "guest/cuda/driver"
 INVALID_IMAGE, NO_BINARY_FOR_GPU, NOT_SUPPORTED = 200, 209, 801
 PTX, CUBIN = 1, 2
 LZ4, ZSTD = 0x2000, 0x8000
