@@ -76,6 +76,8 @@
 #define VGPU_GUEST_COUNTERS_OFFSET 0x1000 /* in a channel: struct vgpu_guest_counters */
 #define VGPU_REFUSED_OFFSET 0x2000 /* in a channel: __u32 for each CUDA function: refused calls */
 #define VGPU_REFUSED_ENTRIES 0x400 /* number of those */
+#define VGPU_REFUSED_NAMES_OFFSET 0x4000 /* in a channel: array of struct vgpu_refused_call */
+#define VGPU_REFUSED_NAMES 0x100 /* number of those */
 #define VGPU_HOST_COUNTERS_OFFSET 0x3000 /* in a channel: struct vgpu_host_counters */
 #define VGPU_CQ_OFFSET 0x10000 /* in a channel: completion ring */
 #define VGPU_SQ_OFFSET 0x40000 /* in a channel: submission ring */
@@ -205,6 +207,12 @@ struct vgpu_guest_counters {
 	__u64 refused; /* calls answered with CUDA_ERROR_NOT_SUPPORTED */
 	__u64 staged_bytes; /* bytes copied through the staging buffer */
 	__u64 reserved; /* 0 */
+};
+
+/* Calls that another library than libcuda answered with an error because they are not supported; written by the guest. Entries are used from the first on, the last for the rest. */
+struct vgpu_refused_call {
+	__u8 name[56]; /* of the function, NUL-terminated, cut to fit; empty: not used */
+	__u64 count; /* calls */
 };
 
 /* Kept by the worker of the channel, for people to look at; current after each batch of commands. */
@@ -609,6 +617,7 @@ static_assert(sizeof(struct vgpu_command_header) == 16, "vgpu_command_header");
 static_assert(sizeof(struct vgpu_completion) == 64, "vgpu_completion");
 static_assert(sizeof(struct vgpu_channel_control) == 248, "vgpu_channel_control");
 static_assert(sizeof(struct vgpu_guest_counters) == 64, "vgpu_guest_counters");
+static_assert(sizeof(struct vgpu_refused_call) == 64, "vgpu_refused_call");
 static_assert(sizeof(struct vgpu_host_counters) == 2144, "vgpu_host_counters");
 static_assert(sizeof(struct vgpu_device_info) == 2240, "vgpu_device_info");
 static_assert(sizeof(struct vgpu_function_info) == 40, "vgpu_function_info");

@@ -26,6 +26,22 @@ def _named(layout: Mapping[str, int], fields: Sequence[int]) -> dict[str, int]:
     return dict(zip(layout, fields, strict=True))
 
 
+def _refused_functions(gpu: VirtualGpu, channel: int) -> dict[str, int]:
+    """Calls that the guest's libraries refused, by name; the guest can write anything there."""
+    counters = gpu.read_shared(channel + abi.REFUSED_OFFSET, 4 * abi.REFUSED_ENTRIES)
+    refused = {
+        FUNCTION_NAMES.get(number, f"function {number}"): count
+        for number, count in enumerate(memoryview(counters).cast("I"))
+        if count
+    }
+    size = abi.REFUSED_CALL.size * abi.REFUSED_NAMES
+    calls = gpu.read_shared(channel + abi.REFUSED_NAMES_OFFSET, size)
+    for name, count in abi.REFUSED_CALL.iter_unpack(calls):
+        if count:
+            refused[name.split(b"\0", 1)[0].decode(errors="backslashreplace")] = count
+    return refused
+
+
 def channel_snapshot(gpu: VirtualGpu, channel: Channel) -> Snapshot:
     """One channel with its rings and counters."""
     offset = channel_offset(channel.number)
@@ -47,8 +63,6 @@ def channel_snapshot(gpu: VirtualGpu, channel: Channel) -> Snapshot:
     commands = host_fields[: abi.OPCODE_COUNT]
     names = list(abi.HOST_COUNTERS_OFFSETS)[1:]
     host = dict(zip(names, host_fields[abi.OPCODE_COUNT :], strict=True))
-    refused_bytes = gpu.read_shared(offset + abi.REFUSED_OFFSET, 4 * abi.REFUSED_ENTRIES)
-    refused = memoryview(refused_bytes).cast("I")
     return {
         "device": gpu.name,
         "channel": channel.number,
@@ -76,11 +90,7 @@ def channel_snapshot(gpu: VirtualGpu, channel: Channel) -> Snapshot:
         },
         "guest": {name: value for name, value in guest.items() if name != "reserved"},
         "host": host,
-        "refused_functions": {
-            FUNCTION_NAMES.get(number, f"function {number}"): count
-            for number, count in enumerate(refused)
-            if count
-        },
+        "refused_functions": _refused_functions(gpu, offset),
         "registrations": len(channel.registrations),
     }
 

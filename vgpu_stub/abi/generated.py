@@ -141,6 +141,10 @@ GUEST_COUNTERS_OFFSET: Final = 0x1000
 REFUSED_OFFSET: Final = 0x2000
 #: number of those
 REFUSED_ENTRIES: Final = 0x400
+#: in a channel: array of struct vgpu_refused_call
+REFUSED_NAMES_OFFSET: Final = 0x4000
+#: number of those
+REFUSED_NAMES: Final = 0x100
 #: in a channel: struct vgpu_host_counters
 HOST_COUNTERS_OFFSET: Final = 0x3000
 #: in a channel: completion ring
@@ -297,6 +301,12 @@ GUEST_COUNTERS_OFFSETS: Final = {
     "refused": 40,
     "staged_bytes": 48,
     "reserved": 56,
+}
+
+REFUSED_CALL: Final = Struct('<56sQ')
+REFUSED_CALL_OFFSETS: Final = {
+    "name": 0,
+    "count": 56,
 }
 
 HOST_COUNTERS: Final = Struct('<256QQQQQQQQQQQQQ')

@@ -106,6 +106,8 @@ CONSTANTS: Final = (
         ("GUEST_COUNTERS_OFFSET", 0x1000, "in a channel: struct vgpu_guest_counters"),
         ("REFUSED_OFFSET", 0x2000, "in a channel: __u32 for each CUDA function: refused calls"),
         ("REFUSED_ENTRIES", 1024, "number of those"),
+        ("REFUSED_NAMES_OFFSET", 0x4000, "in a channel: array of struct vgpu_refused_call"),
+        ("REFUSED_NAMES", 256, "number of those"),
         ("HOST_COUNTERS_OFFSET", 0x3000, "in a channel: struct vgpu_host_counters"),
         ("CQ_OFFSET", 0x10000, "in a channel: completion ring"),
         ("SQ_OFFSET", 0x40000, "in a channel: submission ring"),
@@ -222,6 +224,16 @@ GUEST_COUNTERS: Final = Structure(
     ),
 )
 
+REFUSED_CALL: Final = Structure(
+    "refused_call",
+    "Calls that another library than libcuda answered with an error because they are not"
+    " supported; written by the guest. Entries are used from the first on, the last for the rest.",
+    (
+        u8("name", "of the function, NUL-terminated, cut to fit; empty: not used", 56),
+        u64("count", "calls"),
+    ),
+)
+
 HOST_COUNTERS: Final = Structure(
     "host_counters",
     "Kept by the worker of the channel, for people to look at; current after each batch of"
@@ -306,6 +318,7 @@ STRUCTURES: Final = (
     COMPLETION,
     CONTROL,
     GUEST_COUNTERS,
+    REFUSED_CALL,
     HOST_COUNTERS,
     DEVICE_INFO,
     FUNCTION_INFO,

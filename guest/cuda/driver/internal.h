@@ -337,8 +337,12 @@ struct vgpu_scratch {
 CUresult vgpu_scratch_take(size_t bytes, struct vgpu_scratch *scratch);
 void vgpu_scratch_give(struct vgpu_scratch *scratch);
 
+/* refused.c: calls that are not supported. */
+/* Moves what was counted so far into the channel's memory. */
+void vgpu_refused_publish(uint32_t *counters, struct vgpu_refused_call *calls);
+void vgpu_refuse_named(const char *symbol);
+
 /* error.c */
-void vgpu_refused_publish(uint32_t *counters); /* moves calls counted so far into the channel */
 bool vgpu_error_is_sticky(CUresult status);
 
 #endif /* VGPU_INTERNAL_H */

@@ -89,7 +89,8 @@ void vgpu_ring_open(void *channel)
 	spin_ns = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? SPIN_NS : SPIN_ONE_CPU_NS;
 	for (size_t i = 0; i < PENDING_SLOTS / 64; i++)
 		atomic_store(&free_slots[i], UINT64_MAX);
-	vgpu_refused_publish((void *)(base + VGPU_REFUSED_OFFSET));
+	vgpu_refused_publish((void *)(base + VGPU_REFUSED_OFFSET),
+			     (void *)(base + VGPU_REFUSED_NAMES_OFFSET));
 }
 
 void vgpu_count(size_t offset, uint64_t amount)
