@@ -117,6 +117,61 @@
 #define VGPU_ATTRIBUTE_COUNT 0x200 /* entries of vgpu_device_info.attributes */
 #define VGPU_ATTRIBUTE_ABSENT (-2147483647 - 1) /* the device does not know this attribute */
 
+/* Device status (DEVICE_STATUS) */
+#define VGPU_STATUS_BYTES 0x1000 /* bytes of a reply: struct vgpu_device_status and what follows it */
+#define VGPU_STATUS_PROCESSES 0x80 /* most processes that a reply lists */
+#define VGPU_KNOWN_MEMORY_TOTAL 1 /* `memory_total` holds a value */
+#define VGPU_KNOWN_MEMORY_USED 2 /* `memory_used` holds a value */
+#define VGPU_KNOWN_MEMORY_FREE 4 /* `memory_free` holds a value */
+#define VGPU_KNOWN_MEMORY_RESERVED 8 /* `memory_reserved` holds a value */
+#define VGPU_KNOWN_BAR1_TOTAL 0x10 /* `bar1_total` holds a value */
+#define VGPU_KNOWN_BAR1_USED 0x20 /* `bar1_used` holds a value */
+#define VGPU_KNOWN_ENERGY_MJ 0x40 /* `energy_mj` holds a value */
+#define VGPU_KNOWN_THROTTLE_REASONS 0x80 /* `throttle_reasons` holds a value */
+#define VGPU_KNOWN_ECC_VOLATILE_CORRECTED 0x100 /* `ecc_volatile_corrected` holds a value */
+#define VGPU_KNOWN_ECC_VOLATILE_UNCORRECTED 0x200 /* `ecc_volatile_uncorrected` holds a value */
+#define VGPU_KNOWN_ECC_AGGREGATE_CORRECTED 0x400 /* `ecc_aggregate_corrected` holds a value */
+#define VGPU_KNOWN_ECC_AGGREGATE_UNCORRECTED 0x800 /* `ecc_aggregate_uncorrected` holds a value */
+#define VGPU_KNOWN_GPU_PERCENT 0x1000 /* `gpu_percent` holds a value */
+#define VGPU_KNOWN_MEMORY_PERCENT 0x2000 /* `memory_percent` holds a value */
+#define VGPU_KNOWN_ENCODER_PERCENT 0x4000 /* `encoder_percent` holds a value */
+#define VGPU_KNOWN_ENCODER_PERIOD_US 0x8000 /* `encoder_period_us` holds a value */
+#define VGPU_KNOWN_DECODER_PERCENT 0x10000 /* `decoder_percent` holds a value */
+#define VGPU_KNOWN_DECODER_PERIOD_US 0x20000 /* `decoder_period_us` holds a value */
+#define VGPU_KNOWN_TEMPERATURE_C 0x40000 /* `temperature_c` holds a value */
+#define VGPU_KNOWN_TEMPERATURE_SLOWDOWN_C 0x80000 /* `temperature_slowdown_c` holds a value */
+#define VGPU_KNOWN_TEMPERATURE_SHUTDOWN_C 0x100000 /* `temperature_shutdown_c` holds a value */
+#define VGPU_KNOWN_FAN_PERCENT 0x200000 /* `fan_percent` holds a value */
+#define VGPU_KNOWN_POWER_MW 0x400000 /* `power_mw` holds a value */
+#define VGPU_KNOWN_POWER_LIMIT_MW 0x800000 /* `power_limit_mw` holds a value */
+#define VGPU_KNOWN_POWER_DEFAULT_LIMIT_MW 0x1000000 /* `power_default_limit_mw` holds a value */
+#define VGPU_KNOWN_POWER_ENFORCED_LIMIT_MW 0x2000000 /* `power_enforced_limit_mw` holds a value */
+#define VGPU_KNOWN_POWER_MIN_LIMIT_MW 0x4000000 /* `power_min_limit_mw` holds a value */
+#define VGPU_KNOWN_POWER_MAX_LIMIT_MW 0x8000000 /* `power_max_limit_mw` holds a value */
+#define VGPU_KNOWN_CLOCK_GRAPHICS_MHZ 0x10000000 /* `clock_graphics_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_SM_MHZ 0x20000000 /* `clock_sm_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_MEMORY_MHZ 0x40000000 /* `clock_memory_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_VIDEO_MHZ 0x80000000 /* `clock_video_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_GRAPHICS_MAX_MHZ 0x100000000 /* `clock_graphics_max_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_SM_MAX_MHZ 0x200000000 /* `clock_sm_max_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_MEMORY_MAX_MHZ 0x400000000 /* `clock_memory_max_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_VIDEO_MAX_MHZ 0x800000000 /* `clock_video_max_mhz` holds a value */
+#define VGPU_KNOWN_PERFORMANCE_STATE 0x1000000000 /* `performance_state` holds a value */
+#define VGPU_KNOWN_ECC_MODE 0x2000000000 /* `ecc_mode` holds a value */
+#define VGPU_KNOWN_ECC_MODE_PENDING 0x4000000000 /* `ecc_mode_pending` holds a value */
+#define VGPU_KNOWN_PCIE_GENERATION 0x8000000000 /* `pcie_generation` holds a value */
+#define VGPU_KNOWN_PCIE_GENERATION_MAX 0x10000000000 /* `pcie_generation_max` holds a value */
+#define VGPU_KNOWN_PCIE_WIDTH 0x20000000000 /* `pcie_width` holds a value */
+#define VGPU_KNOWN_PCIE_WIDTH_MAX 0x40000000000 /* `pcie_width_max` holds a value */
+#define VGPU_KNOWN_PCIE_REPLAYS 0x80000000000 /* `pcie_replays` holds a value */
+#define VGPU_KNOWN_PERSISTENCE_MODE 0x100000000000 /* `persistence_mode` holds a value */
+#define VGPU_KNOWN_MIG_MODE 0x200000000000 /* `mig_mode` holds a value */
+#define VGPU_KNOWN_MIG_MODE_PENDING 0x400000000000 /* `mig_mode_pending` holds a value */
+#define VGPU_KNOWN_BRAND 0x800000000000 /* `brand` holds a value */
+#define VGPU_KNOWN_ARCHITECTURE 0x1000000000000 /* `architecture` holds a value */
+#define VGPU_KNOWN_CORES 0x2000000000000 /* `cores` holds a value */
+#define VGPU_KNOWN_MEMORY_BUS_BITS 0x4000000000000 /* `memory_bus_bits` holds a value */
+
 /* Opcode ranges */
 #define VGPU_OPCODE_COUNT 0x100 /* opcodes of ordinary channels are below this */
 #define VGPU_OPCODE_ADMIN_FIRST 0x100 /* opcodes of the admin channel start here */
@@ -162,6 +217,7 @@ enum vgpu_opcode {
 	VGPU_OP_CHANNEL_DESTROY = 0x101, /* Ends a channel; complete once nothing of it runs. */
 	VGPU_OP_MEMORY_REGISTER = 0x102, /* Gives a channel access to guest memory. */
 	VGPU_OP_MEMORY_UNREGISTER = 0x103, /* Takes it away; complete once no copy uses it. */
+	VGPU_OP_DEVICE_STATUS = 0x104, /* Measures the device; replies with struct vgpu_device_status. */
 };
 
 /* Start of every command in a submission ring. A command takes whole consecutive slots; one that would cross the end of the ring is preceded by a NOP that fills the rest. */
@@ -230,6 +286,7 @@ struct vgpu_host_counters {
 	__u64 registered_bytes; /* guest memory registered */
 	__u64 modules; /* modules loaded */
 	__u64 worker_pid; /* process id of the worker, on the host */
+	__u64 busy_since_ns; /* CLOCK_MONOTONIC since when commands are carried out, 0: none are */
 };
 
 /* What the device is: one snapshot, made when the device starts, at VGPU_INFO_OFFSET in BAR2. */
@@ -277,6 +334,76 @@ struct vgpu_scatter_entry {
 struct vgpu_scatter_block {
 	__u64 next; /* I/O virtual address of the next block, or 0 */
 	__u32 count; /* entries in this block, 1 to VGPU_SCATTER_ENTRIES */
+	__u32 reserved; /* 0 */
+};
+
+/* Reply of DEVICE_STATUS, measured on the host, followed by `process_count` times struct vgpu_device_process. A value that `known` does not name is 0 and means nothing. */
+struct vgpu_device_status {
+	__u64 time_us; /* of the host's clock: microseconds since 1970 */
+	__u64 known; /* VGPU_KNOWN_* bits */
+	__u64 memory_total; /* device memory in bytes */
+	__u64 memory_used; /* of it in use by all channels; on a physical GPU by everybody */
+	__u64 memory_free; /* of it free */
+	__u64 memory_reserved; /* of it reserved for the host's driver */
+	__u64 bar1_total; /* memory of the physical GPU that the host's CPU can map, bytes */
+	__u64 bar1_used; /* of it mapped */
+	__u64 energy_mj; /* energy since the host's driver was loaded, millijoules */
+	__u64 throttle_reasons; /* nvmlClocksEventReason* bits: why clocks are low */
+	__u64 ecc_volatile_corrected; /* errors since the host's driver was loaded */
+	__u64 ecc_volatile_uncorrected; /* errors since the host's driver was loaded */
+	__u64 ecc_aggregate_corrected; /* errors in the life of the physical GPU */
+	__u64 ecc_aggregate_uncorrected; /* errors in the life of the physical GPU */
+	__u32 gpu_percent; /* time in which something was carried out */
+	__u32 memory_percent; /* time in which device memory was read or written */
+	__u32 encoder_percent; /* use of the video encoder */
+	__u32 encoder_period_us; /* over which it was measured */
+	__u32 decoder_percent; /* use of the video decoder */
+	__u32 decoder_period_us; /* over which it was measured */
+	__u32 temperature_c; /* degrees Celsius */
+	__u32 temperature_slowdown_c; /* where clocks are lowered */
+	__u32 temperature_shutdown_c; /* where the GPU turns off */
+	__u32 fan_percent; /* speed of the first fan */
+	__u32 power_mw; /* milliwatts drawn */
+	__u32 power_limit_mw; /* set by the host */
+	__u32 power_default_limit_mw; /* after power-on */
+	__u32 power_enforced_limit_mw; /* the least of all limits */
+	__u32 power_min_limit_mw; /* least that may be set */
+	__u32 power_max_limit_mw; /* most that may be set */
+	__u32 clock_graphics_mhz; /* now */
+	__u32 clock_sm_mhz; /* now */
+	__u32 clock_memory_mhz; /* now */
+	__u32 clock_video_mhz; /* now */
+	__u32 clock_graphics_max_mhz; /* highest */
+	__u32 clock_sm_max_mhz; /* highest */
+	__u32 clock_memory_max_mhz; /* highest */
+	__u32 clock_video_max_mhz; /* highest */
+	__u32 performance_state; /* 0 (fastest) to 15 */
+	__u32 ecc_mode; /* 1: ECC is on */
+	__u32 ecc_mode_pending; /* after the next boot */
+	__u32 pcie_generation; /* of the physical GPU's link, now */
+	__u32 pcie_generation_max; /* of the physical GPU's link */
+	__u32 pcie_width; /* lanes of the physical GPU's link, now */
+	__u32 pcie_width_max; /* lanes of the physical GPU's link */
+	__u32 pcie_replays; /* replays on the physical GPU's link */
+	__u32 persistence_mode; /* 1: on */
+	__u32 mig_mode; /* 1: the physical GPU is partitioned */
+	__u32 mig_mode_pending; /* after the next reset */
+	__u32 brand; /* nvmlBrandType_t */
+	__u32 architecture; /* nvmlDeviceArchitecture_t */
+	__u32 cores; /* CUDA cores */
+	__u32 memory_bus_bits; /* width of the memory bus */
+	__u32 sample_period_us; /* over which utilisation was measured */
+	__u32 process_count; /* processes that follow, at most VGPU_STATUS_PROCESSES */
+	__u32 reserved; /* 0 */
+	__u8 driver_version[32]; /* of the host's GPU driver, NUL-terminated */
+};
+
+/* One channel in a DEVICE_STATUS reply. */
+struct vgpu_device_process {
+	__u64 memory_bytes; /* device memory that it holds */
+	__u32 pid; /* process of the guest, as CHANNEL_CREATE gave it */
+	__u32 channel; /* channel number */
+	__u32 busy_percent; /* time in which its commands were carried out */
 	__u32 reserved; /* 0 */
 };
 
@@ -607,6 +734,14 @@ struct vgpu_cmd_memory_unregister {
 	__u32 registration; /* registration id */
 };
 
+/* Measures the device; replies with struct vgpu_device_status. */
+struct vgpu_cmd_device_status {
+	struct vgpu_command_header header;
+	__u64 reply_iova; /* where the reply goes, VGPU_STATUS_BYTES of guest memory */
+	__u32 reply_size; /* room there in bytes, at least VGPU_STATUS_BYTES */
+	__u32 reserved; /* 0 */
+};
+
 #ifdef __KERNEL__
 #include <linux/build_bug.h>
 #else
@@ -618,12 +753,14 @@ static_assert(sizeof(struct vgpu_completion) == 64, "vgpu_completion");
 static_assert(sizeof(struct vgpu_channel_control) == 248, "vgpu_channel_control");
 static_assert(sizeof(struct vgpu_guest_counters) == 64, "vgpu_guest_counters");
 static_assert(sizeof(struct vgpu_refused_call) == 64, "vgpu_refused_call");
-static_assert(sizeof(struct vgpu_host_counters) == 2144, "vgpu_host_counters");
+static_assert(sizeof(struct vgpu_host_counters) == 2152, "vgpu_host_counters");
 static_assert(sizeof(struct vgpu_device_info) == 2240, "vgpu_device_info");
 static_assert(sizeof(struct vgpu_function_info) == 40, "vgpu_function_info");
 static_assert(sizeof(struct vgpu_parameter_info) == 8, "vgpu_parameter_info");
 static_assert(sizeof(struct vgpu_scatter_entry) == 16, "vgpu_scatter_entry");
 static_assert(sizeof(struct vgpu_scatter_block) == 16, "vgpu_scatter_block");
+static_assert(sizeof(struct vgpu_device_status) == 312, "vgpu_device_status");
+static_assert(sizeof(struct vgpu_device_process) == 24, "vgpu_device_process");
 static_assert(sizeof(struct vgpu_cmd_nop) == 16,
 	      "vgpu_cmd_nop");
 static_assert(sizeof(struct vgpu_cmd_context_create) == 24,
@@ -704,5 +841,7 @@ static_assert(sizeof(struct vgpu_cmd_memory_register) == 48,
 	      "vgpu_cmd_memory_register");
 static_assert(sizeof(struct vgpu_cmd_memory_unregister) == 24,
 	      "vgpu_cmd_memory_unregister");
+static_assert(sizeof(struct vgpu_cmd_device_status) == 32,
+	      "vgpu_cmd_device_status");
 
 #endif /* VGPU_STUB_ABI_H */

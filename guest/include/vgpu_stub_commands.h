@@ -613,4 +613,18 @@ static inline struct vgpu_cmd_memory_unregister vgpu_encode_memory_unregister(__
 	return cmd;
 }
 
+/* Measures the device; replies with struct vgpu_device_status. */
+static inline struct vgpu_cmd_device_status vgpu_encode_device_status(__u16 context, __u64 reply_iova, __u32 reply_size)
+{
+	struct vgpu_cmd_device_status cmd = {
+		.header.opcode = VGPU_OP_DEVICE_STATUS,
+		.header.slots = VGPU_SLOTS(sizeof(cmd) + 0),
+		.header.context = context,
+		.reply_iova = reply_iova,
+		.reply_size = reply_size,
+	};
+
+	return cmd;
+}
+
 #endif /* VGPU_STUB_COMMANDS_H */

@@ -40,7 +40,7 @@ _SPIN_NS: Final = (500_000, 250_000, 4_000_000)
 _BATCH: Final = 128
 #: Failed commands that a channel may have in the log.
 _MAX_LOGGED: Final = 1000
-#: The members of `struct vgpu_host_counters` after the counts of commands.
+#: The members of `struct vgpu_host_counters` from `bytes_to_device` to `worker_pid`.
 _TOTALS: Final = struct.Struct("<12Q")
 _PID: Final = os.getpid()
 _CONTROL_INTERVAL_NS: Final = 500_000
@@ -97,6 +97,8 @@ class ChannelDrain:
             "Q"
         )
         self._totals_offset = counters + abi.HOST_COUNTERS_OFFSETS["bytes_to_device"]
+        busy = counters + abi.HOST_COUNTERS_OFFSETS["busy_since_ns"]
+        self._shared_busy_since = memoryview(memory)[busy : busy + 8].cast("Q")
         self._errors = 0
         self._last_error = 0
         self._logged = 0
@@ -148,10 +150,13 @@ class ChannelDrain:
         if not self._submissions.available():
             return False
         start = monotonic_ns()
+        # A kernel may run for long: monitors see that the worker is busy before it is done.
+        self._shared_busy_since[0] = start
         execute = self._execute
         for command in self._submissions.batch(_BATCH):
             execute(*command)
         self._busy_ns += monotonic_ns() - start
+        self._shared_busy_since[0] = 0
         self._publish()
         return True
 

@@ -27,7 +27,9 @@ from vgpu_host.executors.options import ExecutorOptions
 from vgpu_host.logs import configure_logging
 from vgpu_host.pool import WorkerPool
 from vgpu_host.process import die_with_parent
+from vgpu_host.sensors import open_sensors
 from vgpu_host.snapshot import Snapshot, channel_snapshot, server_snapshot
+from vgpu_host.telemetry import PhysicalGpu, Telemetry
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.channels import Channel
 from vgpu_stub.device.gpu import VirtualGpu
@@ -47,6 +49,7 @@ class DeviceServer:
         pool: WorkerPool,
         executor: str,
         identity: tuple[int, int],
+        gpu: PhysicalGpu | None = None,
         *,
         shared: bool,
     ) -> None:
@@ -57,6 +60,7 @@ class DeviceServer:
             pool: Source of workers.
             executor: Its executor's name, for monitors.
             identity: PCI vendor and device id.
+            gpu: Sensors of the physical GPU behind the workers, if there is one.
             shared: One device for one client at a time, else a device for each client.
         """
         self._folder = folder
@@ -68,6 +72,7 @@ class DeviceServer:
         self._devices: list[VirtualGpu] = []
         self._ended: deque[Snapshot] = deque(maxlen=_REMEMBERED_CHANNELS)
         self._made = 0
+        self._telemetry = Telemetry(pool.device_info(), self._devices_now, gpu)
 
     def serve(self, stop: threading.Event, ready: Callable[[], None]) -> None:
         """Serve until `stop` is set, then end every worker and remove the sockets.
@@ -80,7 +85,7 @@ class DeviceServer:
             max_clients=1 if self._shared else None,
         )
         monitor_path = self._folder / runtime.MONITOR_SOCKET
-        with server, socket.socket(socket.AF_UNIX) as monitor:
+        with self._telemetry, server, socket.socket(socket.AF_UNIX) as monitor:
             monitor.bind(str(monitor_path))
             monitor.listen()
             answering = threading.Thread(target=self._answer_monitors, args=(monitor,), daemon=True)
@@ -105,12 +110,18 @@ class DeviceServer:
             self._identity,
             on_disconnect=None if self._shared else self._discard,
             on_channel_end=self._remember,
+            status_source=self._telemetry,
         )
         with self._lock:
             self._devices.append(device)
         return device
 
+    def _devices_now(self) -> list[VirtualGpu]:
+        with self._lock:
+            return list(self._devices)
+
     def _remember(self, device: VirtualGpu, channel: Channel) -> None:
+        self._telemetry.channel_ended(device, channel)
         self._ended.append({**channel_snapshot(device, channel), "state": "ended"})
 
     def _discard(self, device: VirtualGpu) -> None:
@@ -127,8 +138,7 @@ class DeviceServer:
             except OSError:
                 return
             with client, contextlib.suppress(OSError):
-                with self._lock:
-                    devices = list(self._devices)
+                devices = self._devices_now()
                 snapshot = server_snapshot(devices, self._ended, self._executor, os.getpid())
                 client.sendall(json.dumps(snapshot).encode() + b"\n")
 
@@ -170,12 +180,17 @@ def main() -> int:
     options = ExecutorOptions.from_json(arguments.executor)
     with WorkerPool(options, arguments.spares) as pool:
         try:
-            pool.device_info()
+            info = pool.device_info()
         except WorkerUnavailableError as error:
             print(f"vgpu-stub: {error}", file=sys.stderr)
             return 1
         server = DeviceServer(
-            arguments.folder, pool, options.name, arguments.identity, shared=arguments.shared
+            arguments.folder,
+            pool,
+            options.name,
+            arguments.identity,
+            open_sensors(info) if options.name == "cuda" else None,
+            shared=arguments.shared,
         )
 
         def announce() -> None:

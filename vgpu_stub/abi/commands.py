@@ -416,4 +416,15 @@ COMMANDS: Final = (
         (u32("channel", "channel number"), u32("registration", "registration id")),
         admin=True,
     ),
+    Command(
+        0x104,
+        "DEVICE_STATUS",
+        "Measures the device; replies with struct vgpu_device_status.",
+        (
+            u64("reply_iova", "where the reply goes, VGPU_STATUS_BYTES of guest memory"),
+            u32("reply_size", "room there in bytes, at least VGPU_STATUS_BYTES"),
+            _PAD,
+        ),
+        admin=True,
+    ),
 )

@@ -208,6 +208,114 @@ ATTRIBUTE_COUNT: Final = 0x200
 #: the device does not know this attribute
 ATTRIBUTE_ABSENT: Final = -2147483648
 
+# Device status (DEVICE_STATUS)
+#: bytes of a reply: struct vgpu_device_status and what follows it
+STATUS_BYTES: Final = 0x1000
+#: most processes that a reply lists
+STATUS_PROCESSES: Final = 0x80
+#: `memory_total` holds a value
+KNOWN_MEMORY_TOTAL: Final = 1
+#: `memory_used` holds a value
+KNOWN_MEMORY_USED: Final = 2
+#: `memory_free` holds a value
+KNOWN_MEMORY_FREE: Final = 4
+#: `memory_reserved` holds a value
+KNOWN_MEMORY_RESERVED: Final = 8
+#: `bar1_total` holds a value
+KNOWN_BAR1_TOTAL: Final = 0x10
+#: `bar1_used` holds a value
+KNOWN_BAR1_USED: Final = 0x20
+#: `energy_mj` holds a value
+KNOWN_ENERGY_MJ: Final = 0x40
+#: `throttle_reasons` holds a value
+KNOWN_THROTTLE_REASONS: Final = 0x80
+#: `ecc_volatile_corrected` holds a value
+KNOWN_ECC_VOLATILE_CORRECTED: Final = 0x100
+#: `ecc_volatile_uncorrected` holds a value
+KNOWN_ECC_VOLATILE_UNCORRECTED: Final = 0x200
+#: `ecc_aggregate_corrected` holds a value
+KNOWN_ECC_AGGREGATE_CORRECTED: Final = 0x400
+#: `ecc_aggregate_uncorrected` holds a value
+KNOWN_ECC_AGGREGATE_UNCORRECTED: Final = 0x800
+#: `gpu_percent` holds a value
+KNOWN_GPU_PERCENT: Final = 0x1000
+#: `memory_percent` holds a value
+KNOWN_MEMORY_PERCENT: Final = 0x2000
+#: `encoder_percent` holds a value
+KNOWN_ENCODER_PERCENT: Final = 0x4000
+#: `encoder_period_us` holds a value
+KNOWN_ENCODER_PERIOD_US: Final = 0x8000
+#: `decoder_percent` holds a value
+KNOWN_DECODER_PERCENT: Final = 0x10000
+#: `decoder_period_us` holds a value
+KNOWN_DECODER_PERIOD_US: Final = 0x20000
+#: `temperature_c` holds a value
+KNOWN_TEMPERATURE_C: Final = 0x40000
+#: `temperature_slowdown_c` holds a value
+KNOWN_TEMPERATURE_SLOWDOWN_C: Final = 0x80000
+#: `temperature_shutdown_c` holds a value
+KNOWN_TEMPERATURE_SHUTDOWN_C: Final = 0x100000
+#: `fan_percent` holds a value
+KNOWN_FAN_PERCENT: Final = 0x200000
+#: `power_mw` holds a value
+KNOWN_POWER_MW: Final = 0x400000
+#: `power_limit_mw` holds a value
+KNOWN_POWER_LIMIT_MW: Final = 0x800000
+#: `power_default_limit_mw` holds a value
+KNOWN_POWER_DEFAULT_LIMIT_MW: Final = 0x1000000
+#: `power_enforced_limit_mw` holds a value
+KNOWN_POWER_ENFORCED_LIMIT_MW: Final = 0x2000000
+#: `power_min_limit_mw` holds a value
+KNOWN_POWER_MIN_LIMIT_MW: Final = 0x4000000
+#: `power_max_limit_mw` holds a value
+KNOWN_POWER_MAX_LIMIT_MW: Final = 0x8000000
+#: `clock_graphics_mhz` holds a value
+KNOWN_CLOCK_GRAPHICS_MHZ: Final = 0x10000000
+#: `clock_sm_mhz` holds a value
+KNOWN_CLOCK_SM_MHZ: Final = 0x20000000
+#: `clock_memory_mhz` holds a value
+KNOWN_CLOCK_MEMORY_MHZ: Final = 0x40000000
+#: `clock_video_mhz` holds a value
+KNOWN_CLOCK_VIDEO_MHZ: Final = 0x80000000
+#: `clock_graphics_max_mhz` holds a value
+KNOWN_CLOCK_GRAPHICS_MAX_MHZ: Final = 0x100000000
+#: `clock_sm_max_mhz` holds a value
+KNOWN_CLOCK_SM_MAX_MHZ: Final = 0x200000000
+#: `clock_memory_max_mhz` holds a value
+KNOWN_CLOCK_MEMORY_MAX_MHZ: Final = 0x400000000
+#: `clock_video_max_mhz` holds a value
+KNOWN_CLOCK_VIDEO_MAX_MHZ: Final = 0x800000000
+#: `performance_state` holds a value
+KNOWN_PERFORMANCE_STATE: Final = 0x1000000000
+#: `ecc_mode` holds a value
+KNOWN_ECC_MODE: Final = 0x2000000000
+#: `ecc_mode_pending` holds a value
+KNOWN_ECC_MODE_PENDING: Final = 0x4000000000
+#: `pcie_generation` holds a value
+KNOWN_PCIE_GENERATION: Final = 0x8000000000
+#: `pcie_generation_max` holds a value
+KNOWN_PCIE_GENERATION_MAX: Final = 0x10000000000
+#: `pcie_width` holds a value
+KNOWN_PCIE_WIDTH: Final = 0x20000000000
+#: `pcie_width_max` holds a value
+KNOWN_PCIE_WIDTH_MAX: Final = 0x40000000000
+#: `pcie_replays` holds a value
+KNOWN_PCIE_REPLAYS: Final = 0x80000000000
+#: `persistence_mode` holds a value
+KNOWN_PERSISTENCE_MODE: Final = 0x100000000000
+#: `mig_mode` holds a value
+KNOWN_MIG_MODE: Final = 0x200000000000
+#: `mig_mode_pending` holds a value
+KNOWN_MIG_MODE_PENDING: Final = 0x400000000000
+#: `brand` holds a value
+KNOWN_BRAND: Final = 0x800000000000
+#: `architecture` holds a value
+KNOWN_ARCHITECTURE: Final = 0x1000000000000
+#: `cores` holds a value
+KNOWN_CORES: Final = 0x2000000000000
+#: `memory_bus_bits` holds a value
+KNOWN_MEMORY_BUS_BITS: Final = 0x4000000000000
+
 # Opcode ranges
 #: opcodes of ordinary channels are below this
 OPCODE_COUNT: Final = 0x100
@@ -257,6 +365,7 @@ class Opcode(IntEnum):
     CHANNEL_DESTROY = 0x101
     MEMORY_REGISTER = 0x102
     MEMORY_UNREGISTER = 0x103
+    DEVICE_STATUS = 0x104
 
 COMMAND_HEADER: Final = Struct('<HHHHQ')
 COMMAND_HEADER_OFFSETS: Final = {
@@ -309,7 +418,7 @@ REFUSED_CALL_OFFSETS: Final = {
     "count": 56,
 }
 
-HOST_COUNTERS: Final = Struct('<256QQQQQQQQQQQQQ')
+HOST_COUNTERS: Final = Struct('<256QQQQQQQQQQQQQQ')
 HOST_COUNTERS_OFFSETS: Final = {
     "commands": 0,
     "bytes_to_device": 2048,
@@ -324,6 +433,7 @@ HOST_COUNTERS_OFFSETS: Final = {
     "registered_bytes": 2120,
     "modules": 2128,
     "worker_pid": 2136,
+    "busy_since_ns": 2144,
 }
 
 DEVICE_INFO: Final = Struct('<IIQiiiI16s128s16s512i')
@@ -372,6 +482,76 @@ SCATTER_BLOCK_OFFSETS: Final = {
     "next": 0,
     "count": 8,
     "reserved": 12,
+}
+
+DEVICE_STATUS: Final = Struct('<QQQQQQQQQQQQQQIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIII32s')
+DEVICE_STATUS_OFFSETS: Final = {
+    "time_us": 0,
+    "known": 8,
+    "memory_total": 16,
+    "memory_used": 24,
+    "memory_free": 32,
+    "memory_reserved": 40,
+    "bar1_total": 48,
+    "bar1_used": 56,
+    "energy_mj": 64,
+    "throttle_reasons": 72,
+    "ecc_volatile_corrected": 80,
+    "ecc_volatile_uncorrected": 88,
+    "ecc_aggregate_corrected": 96,
+    "ecc_aggregate_uncorrected": 104,
+    "gpu_percent": 112,
+    "memory_percent": 116,
+    "encoder_percent": 120,
+    "encoder_period_us": 124,
+    "decoder_percent": 128,
+    "decoder_period_us": 132,
+    "temperature_c": 136,
+    "temperature_slowdown_c": 140,
+    "temperature_shutdown_c": 144,
+    "fan_percent": 148,
+    "power_mw": 152,
+    "power_limit_mw": 156,
+    "power_default_limit_mw": 160,
+    "power_enforced_limit_mw": 164,
+    "power_min_limit_mw": 168,
+    "power_max_limit_mw": 172,
+    "clock_graphics_mhz": 176,
+    "clock_sm_mhz": 180,
+    "clock_memory_mhz": 184,
+    "clock_video_mhz": 188,
+    "clock_graphics_max_mhz": 192,
+    "clock_sm_max_mhz": 196,
+    "clock_memory_max_mhz": 200,
+    "clock_video_max_mhz": 204,
+    "performance_state": 208,
+    "ecc_mode": 212,
+    "ecc_mode_pending": 216,
+    "pcie_generation": 220,
+    "pcie_generation_max": 224,
+    "pcie_width": 228,
+    "pcie_width_max": 232,
+    "pcie_replays": 236,
+    "persistence_mode": 240,
+    "mig_mode": 244,
+    "mig_mode_pending": 248,
+    "brand": 252,
+    "architecture": 256,
+    "cores": 260,
+    "memory_bus_bits": 264,
+    "sample_period_us": 268,
+    "process_count": 272,
+    "reserved": 276,
+    "driver_version": 280,
+}
+
+DEVICE_PROCESS: Final = Struct('<QIIII')
+DEVICE_PROCESS_OFFSETS: Final = {
+    "memory_bytes": 0,
+    "pid": 8,
+    "channel": 12,
+    "busy_percent": 16,
+    "reserved": 20,
 }
 
 class CommandLayout(NamedTuple):
@@ -544,6 +724,10 @@ COMMANDS: Final[dict[int, CommandLayout]] = {
     0x103: CommandLayout(
         "MEMORY_UNREGISTER", "memory_unregister", Struct("<II"),
         ('channel', 'registration'), False, (),
+    ),
+    0x104: CommandLayout(
+        "DEVICE_STATUS", "device_status", Struct("<QII"),
+        ('reply_iova', 'reply_size', 'reserved'), False, (),
     ),
 }
 
@@ -926,4 +1110,13 @@ class AdminCommands(Protocol):
         registration: int,
     ) -> Outcome:
         """Takes it away; complete once no copy uses it."""
+        ...
+
+    def device_status(
+        self,
+        reply_iova: int,
+        reply_size: int,
+        reserved: int,
+    ) -> Outcome:
+        """Measures the device; replies with struct vgpu_device_status."""
         ...

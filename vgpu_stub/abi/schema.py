@@ -26,6 +26,61 @@ SQ_ENTRIES: Final = 4096
 CQ_ENTRIES: Final = 1024
 SLOT_BYTES: Final = 64
 
+#: Measured values of struct vgpu_device_status that a device may not have.
+_MEASURED: Final = (
+    u64("memory_total", "device memory in bytes"),
+    u64("memory_used", "of it in use by all channels; on a physical GPU by everybody"),
+    u64("memory_free", "of it free"),
+    u64("memory_reserved", "of it reserved for the host's driver"),
+    u64("bar1_total", "memory of the physical GPU that the host's CPU can map, bytes"),
+    u64("bar1_used", "of it mapped"),
+    u64("energy_mj", "energy since the host's driver was loaded, millijoules"),
+    u64("throttle_reasons", "nvmlClocksEventReason* bits: why clocks are low"),
+    u64("ecc_volatile_corrected", "errors since the host's driver was loaded"),
+    u64("ecc_volatile_uncorrected", "errors since the host's driver was loaded"),
+    u64("ecc_aggregate_corrected", "errors in the life of the physical GPU"),
+    u64("ecc_aggregate_uncorrected", "errors in the life of the physical GPU"),
+    u32("gpu_percent", "time in which something was carried out"),
+    u32("memory_percent", "time in which device memory was read or written"),
+    u32("encoder_percent", "use of the video encoder"),
+    u32("encoder_period_us", "over which it was measured"),
+    u32("decoder_percent", "use of the video decoder"),
+    u32("decoder_period_us", "over which it was measured"),
+    u32("temperature_c", "degrees Celsius"),
+    u32("temperature_slowdown_c", "where clocks are lowered"),
+    u32("temperature_shutdown_c", "where the GPU turns off"),
+    u32("fan_percent", "speed of the first fan"),
+    u32("power_mw", "milliwatts drawn"),
+    u32("power_limit_mw", "set by the host"),
+    u32("power_default_limit_mw", "after power-on"),
+    u32("power_enforced_limit_mw", "the least of all limits"),
+    u32("power_min_limit_mw", "least that may be set"),
+    u32("power_max_limit_mw", "most that may be set"),
+    u32("clock_graphics_mhz", "now"),
+    u32("clock_sm_mhz", "now"),
+    u32("clock_memory_mhz", "now"),
+    u32("clock_video_mhz", "now"),
+    u32("clock_graphics_max_mhz", "highest"),
+    u32("clock_sm_max_mhz", "highest"),
+    u32("clock_memory_max_mhz", "highest"),
+    u32("clock_video_max_mhz", "highest"),
+    u32("performance_state", "0 (fastest) to 15"),
+    u32("ecc_mode", "1: ECC is on"),
+    u32("ecc_mode_pending", "after the next boot"),
+    u32("pcie_generation", "of the physical GPU's link, now"),
+    u32("pcie_generation_max", "of the physical GPU's link"),
+    u32("pcie_width", "lanes of the physical GPU's link, now"),
+    u32("pcie_width_max", "lanes of the physical GPU's link"),
+    u32("pcie_replays", "replays on the physical GPU's link"),
+    u32("persistence_mode", "1: on"),
+    u32("mig_mode", "1: the physical GPU is partitioned"),
+    u32("mig_mode_pending", "after the next reset"),
+    u32("brand", "nvmlBrandType_t"),
+    u32("architecture", "nvmlDeviceArchitecture_t"),
+    u32("cores", "CUDA cores"),
+    u32("memory_bus_bits", "width of the memory bus"),
+)
+
 CONSTANTS: Final = (
     *constants(
         "Identity (PCI configuration space)",
@@ -159,6 +214,15 @@ CONSTANTS: Final = (
         ("ATTRIBUTE_ABSENT", -0x80000000, "the device does not know this attribute"),
     ),
     *constants(
+        "Device status (DEVICE_STATUS)",
+        ("STATUS_BYTES", 4096, "bytes of a reply: struct vgpu_device_status and what follows it"),
+        ("STATUS_PROCESSES", 128, "most processes that a reply lists"),
+        *(
+            (f"KNOWN_{member.name.upper()}", 1 << bit, f"`{member.name}` holds a value")
+            for bit, member in enumerate(_MEASURED)
+        ),
+    ),
+    *constants(
         "Opcode ranges",
         ("OPCODE_COUNT", 256, "opcodes of ordinary channels are below this"),
         ("OPCODE_ADMIN_FIRST", 256, "opcodes of the admin channel start here"),
@@ -252,6 +316,7 @@ HOST_COUNTERS: Final = Structure(
         u64("registered_bytes", "guest memory registered"),
         u64("modules", "modules loaded"),
         u64("worker_pid", "process id of the worker, on the host"),
+        u64("busy_since_ns", "CLOCK_MONOTONIC since when commands are carried out, 0: none are"),
     ),
 )
 
@@ -313,6 +378,33 @@ SCATTER_BLOCK: Final = Structure(
     ),
 )
 
+DEVICE_STATUS: Final = Structure(
+    "device_status",
+    "Reply of DEVICE_STATUS, measured on the host, followed by `process_count` times"
+    " struct vgpu_device_process. A value that `known` does not name is 0 and means nothing.",
+    (
+        u64("time_us", "of the host's clock: microseconds since 1970"),
+        u64("known", "VGPU_KNOWN_* bits"),
+        *_MEASURED,
+        u32("sample_period_us", "over which utilisation was measured"),
+        u32("process_count", "processes that follow, at most VGPU_STATUS_PROCESSES"),
+        u32("reserved", "0"),
+        u8("driver_version", "of the host's GPU driver, NUL-terminated", 32),
+    ),
+)
+
+DEVICE_PROCESS: Final = Structure(
+    "device_process",
+    "One channel in a DEVICE_STATUS reply.",
+    (
+        u64("memory_bytes", "device memory that it holds"),
+        u32("pid", "process of the guest, as CHANNEL_CREATE gave it"),
+        u32("channel", "channel number"),
+        u32("busy_percent", "time in which its commands were carried out"),
+        u32("reserved", "0"),
+    ),
+)
+
 STRUCTURES: Final = (
     HEADER,
     COMPLETION,
@@ -325,4 +417,6 @@ STRUCTURES: Final = (
     PARAMETER_INFO,
     SCATTER_ENTRY,
     SCATTER_BLOCK,
+    DEVICE_STATUS,
+    DEVICE_PROCESS,
 )

@@ -1,8 +1,8 @@
 """The admin channel: takes commands from channel 0 and answers each once it is carried out.
 
 A thread of its own drains the ring when its doorbell rings, and serves what workers say. It holds
-the device's lock except while it waits for a new worker; a reset meanwhile is noticed by the
-device's reset count.
+the device's lock except while it waits for a new worker or for a measurement; a reset meanwhile is
+noticed by the device's reset count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from vgpu_stub.device.rings import (
     SubmissionQueue,
     channel_offset,
 )
-from vgpu_stub.device.scatter import ScatterError, resolve
+from vgpu_stub.device.scatter import ScatterError, resolve, write_memory
+from vgpu_stub.device.status import DeviceStatusSource, StatusUnavailableError
 from vgpu_stub.device.worker_link import Workers, WorkerUnavailableError
 from vgpu_stub.vfio_user import DmaMap
 
@@ -54,6 +55,7 @@ class AdminChannel:
         dma: Callable[[], DmaMap | None],
         interrupt: Callable[[], None],
         latch_error: Callable[[int, int], None],
+        status_source: DeviceStatusSource | None,
     ) -> None:
         """Start the thread; commands are taken once `enable` is called.
 
@@ -65,6 +67,7 @@ class AdminChannel:
             dma: The connected client's windows, or None.
             interrupt: Signals vector 0.
             latch_error: Sets the ERROR register (code, channel).
+            status_source: Who measures the device; None refuses DEVICE_STATUS.
         """
         self._memory = memory
         self._lock = lock
@@ -73,6 +76,7 @@ class AdminChannel:
         self._dma = dma
         self._interrupt = interrupt
         self._latch_error = latch_error
+        self._status_source = status_source
         self._epoch = 0
         self._queues: tuple[ControlPage, SubmissionQueue, CompletionQueue] | None = None
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -166,6 +170,10 @@ class AdminChannel:
             fields = abi.COMMANDS[opcode].fields.unpack_from(command, abi.COMMAND_HEADER.size)
             self._channel_create(complete, epoch, *fields)
             return
+        if opcode == abi.Opcode.DEVICE_STATUS and self._status_source:
+            fields = abi.COMMANDS[opcode].fields.unpack_from(command, abi.COMMAND_HEADER.size)
+            self._device_status(self._status_source, complete, epoch, *fields)
+            return
         with self._lock:
             if self._epoch != epoch:
                 return
@@ -215,6 +223,38 @@ class AdminChannel:
                 return
             text = name.rstrip(b"\0").decode(errors="replace")
             self._channels.create(channel, vector, pid, text, worker, complete)
+
+    def _device_status(
+        self,
+        source: DeviceStatusSource,
+        complete: Callable[[int], None],
+        epoch: int,
+        reply_iova: int,
+        reply_size: int,
+        _reserved: int,
+    ) -> None:
+        """Called without the lock: measuring takes time, which registers must not wait for."""
+        number = 0
+        reply = b""
+        if reply_size < abi.STATUS_BYTES:
+            number = errno.EINVAL
+        else:
+            try:
+                reply = source.device_status().pack()
+            except StatusUnavailableError as error:
+                _log.warning("admin DEVICE_STATUS: %s", error)
+                number = errno.EIO
+        with self._lock:
+            if self._epoch != epoch:  # after a reset the reply's memory is no longer ours
+                return
+            dma = self._dma()
+            try:
+                if not number and dma:
+                    write_memory(dma, reply_iova, reply)
+            except ScatterError as error:
+                _log.warning("admin DEVICE_STATUS refused: %s", error)
+                number = error.number
+            complete(number)
 
     def _channel_destroy(
         self, complete: Callable[[int], None], channel: int, _reserved: int

@@ -21,6 +21,7 @@ from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.admin import AdminChannel
 from vgpu_stub.device.channels import Channel, ChannelTable
 from vgpu_stub.device.registers import RegisterFile
+from vgpu_stub.device.status import DeviceStatusSource
 from vgpu_stub.device.worker_link import Workers
 from vgpu_stub.pci import (
     Bar,
@@ -75,6 +76,7 @@ class VirtualGpu:
         identity: tuple[int, int] = (abi.PCI_VENDOR_ID, abi.PCI_DEVICE_ID),
         on_disconnect: Callable[[VirtualGpu], None] | None = None,
         on_channel_end: Callable[[VirtualGpu, Channel], None] | None = None,
+        status_source: DeviceStatusSource | None = None,
     ) -> None:
         """Make a device in its power-on state.
 
@@ -84,6 +86,7 @@ class VirtualGpu:
             identity: PCI vendor and device id.
             on_disconnect: Called when the client has gone and everything of it is released.
             on_channel_end: Called when a channel ends, while its counters can still be read.
+            status_source: Who measures the device for DEVICE_STATUS; None refuses the command.
         """
         self.name = name
         self._on_disconnect = on_disconnect
@@ -116,6 +119,7 @@ class VirtualGpu:
             self._dma,
             lambda: self._interrupt(0),
             self._registers.latch_error,
+            status_source,
         )
         self._regions = (
             Region(RegionIndex.BAR0, abi.BAR0_BYTES),

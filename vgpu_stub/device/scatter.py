@@ -65,6 +65,35 @@ def _read_block(dma: DmaMap, iova: int) -> bytes:
     return data
 
 
+def write_memory(dma: DmaMap, iova: int, data: bytes) -> None:
+    """Copy bytes into guest memory.
+
+    Raises:
+        ScatterError: Part of the range is not there, not shared or not writeable.
+    """
+    try:
+        pieces = list(dma.segments(iova, len(data)))
+    except DmaFaultError as error:
+        raise ScatterError(errno.EFAULT, str(error)) from error
+    for window, _, _ in pieces:
+        _check_access(window, abi.REGISTER_WRITE)
+    done = 0
+    for window, offset, part in pieces:
+        # By pwrite, for the same reason as pread above.
+        place = window.fd_offset + offset
+        try:
+            written = (
+                os.pwrite(window.fd, data[done : done + part], place)
+                if window.fd is not None
+                else 0
+            )
+        except OSError as error:
+            raise ScatterError(errno.EFAULT, f"{window!r} cannot be written: {error}") from error
+        if written != part:
+            raise ScatterError(errno.EFAULT, f"{window!r} took {written} of {part} bytes")
+        done += part
+
+
 def resolve(
     dma: DmaMap, list_iova: int, extents: int, size: int, access: int
 ) -> tuple[list[DmaWindow], list[Extent]]:

@@ -1,0 +1,117 @@
+"""What a device measures of itself: the reply of DEVICE_STATUS, for monitors in the guest.
+
+A value that cannot be measured is left out, never made up: the reply says by `known` bits which
+values it holds. Who measures is not the device's business; it is given a source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol, Self
+
+from vgpu_stub.abi import generated as abi
+
+_FIELDS: Final = tuple(abi.DEVICE_STATUS_OFFSETS)
+_FIXED: Final = (
+    "time_us",
+    "known",
+    "sample_period_us",
+    "process_count",
+    "reserved",
+    "driver_version",
+)
+#: Bit of `known` for each measured value.
+_KNOWN: Final = {name: 1 << bit for bit, name in enumerate(n for n in _FIELDS if n not in _FIXED)}
+
+
+class StatusUnavailableError(Exception):
+    """Nothing could be measured in time; the text says why."""
+
+
+@dataclass(frozen=True)
+class DeviceProcess:
+    """One channel of a device, as monitors list it.
+
+    Attributes:
+        pid: Process of the guest that made the channel.
+        channel: Channel number.
+        memory_bytes: Device memory that it holds.
+        busy_percent: Share of the sample period in which its commands were carried out.
+    """
+
+    pid: int
+    channel: int
+    memory_bytes: int
+    busy_percent: int
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """One measurement.
+
+    Attributes:
+        time_us: When, in microseconds since 1970.
+        driver_version: Version of the host's GPU driver, for `nvmlSystemGetDriverVersion`.
+        sample_period_us: Time over which utilisation was measured.
+        measured: Values by member of `struct vgpu_device_status`; what is missing is not known.
+        processes: Channels; those after the first STATUS_PROCESSES are not carried.
+    """
+
+    time_us: int
+    driver_version: str
+    sample_period_us: int
+    measured: Mapping[str, int] = field(default_factory=dict)
+    processes: tuple[DeviceProcess, ...] = ()
+
+    def pack(self) -> bytes:
+        """As the guest gets it: STATUS_BYTES long.
+
+        Raises:
+            KeyError: `measured` names a value that the structure does not have.
+        """
+        listed = self.processes[: abi.STATUS_PROCESSES]
+        values: dict[str, int | bytes] = dict.fromkeys(_FIELDS, 0)
+        known = 0
+        for name, value in self.measured.items():
+            known |= _KNOWN[name]
+            values[name] = value
+        values["time_us"] = self.time_us
+        values["known"] = known
+        values["sample_period_us"] = self.sample_period_us
+        values["process_count"] = len(listed)
+        values["driver_version"] = self.driver_version.encode()[:31]
+        rows = b"".join(
+            abi.DEVICE_PROCESS.pack(row.memory_bytes, row.pid, row.channel, row.busy_percent, 0)
+            for row in listed
+        )
+        return (abi.DEVICE_STATUS.pack(*values.values()) + rows).ljust(abi.STATUS_BYTES, b"\0")
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The inverse of `pack`."""
+        values = dict(zip(_FIELDS, abi.DEVICE_STATUS.unpack_from(data), strict=True))
+        start, size = abi.DEVICE_STATUS.size, abi.DEVICE_PROCESS.size
+        rows = data[start : start + values["process_count"] * size]
+        return cls(
+            values["time_us"],
+            values["driver_version"].rstrip(b"\0").decode(),
+            values["sample_period_us"],
+            {name: values[name] for name, bit in _KNOWN.items() if values["known"] & bit},
+            tuple(
+                DeviceProcess(pid, channel, memory, busy)
+                for memory, pid, channel, busy, _ in abi.DEVICE_PROCESS.iter_unpack(rows)
+            ),
+        )
+
+
+class DeviceStatusSource(Protocol):
+    """Who measures a device."""
+
+    def device_status(self) -> DeviceStatus:
+        """Measure now; may wait for a short, bounded time.
+
+        Raises:
+            StatusUnavailableError: It could not be done.
+        """
+        ...
