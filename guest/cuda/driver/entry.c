@@ -19,10 +19,12 @@ CUresult cuGetProcAddress_v2(const char *name, void **function, int version, cuu
 		break;
 	case VGPU_LOOKUP_TOO_NEW:
 		result = CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT;
+		vgpu_journal_missing(name, version);
 		break;
 	case VGPU_LOOKUP_UNKNOWN:
 		result = CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
 		vgpu_log("cuGetProcAddress: no function \"%s\"", name);
+		vgpu_journal_missing(name, version);
 		break;
 	}
 	*(vgpu_entry *)function = entry;

@@ -72,6 +72,7 @@ CUresult cuGetExportTable(const void **table, const CUuuid *id)
 		*table = &export;
 		return CUDA_SUCCESS;
 	}
+	vgpu_journal_export_table(id);
 	*table = NULL;
 	return CUDA_ERROR_NOT_FOUND;
 }

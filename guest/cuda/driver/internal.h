@@ -20,7 +20,12 @@
 #include <cuda.h>
 #pragma GCC visibility pop
 
+/* What programs call are the functions of calls.c; what implements them has other names. */
+#include "../generated/implementations.h"
+#include "../generated/implementation_names.h"
+
 #include "vgpu_stub_abi.h"
+#include "journal.h"
 #include "vgpu_stub_commands.h"
 
 #define VGPU_INLINE_COPY_BYTES 4096u

@@ -8,13 +8,14 @@
 
 #include "internal.h"
 
-static void print(const char *format, va_list arguments)
+static void say(bool print, const char *format, va_list arguments)
 {
-	char line[512];
-	int room = snprintf(line, sizeof(line), "libcuda (VGPU-STUB) [%d]: ", (int)getpid());
+	char text[512];
 
-	vsnprintf(line + room, sizeof(line) - (size_t)room, format, arguments);
-	fprintf(stderr, "%s\n", line);
+	vsnprintf(text, sizeof(text), format, arguments);
+	if (print)
+		fprintf(stderr, "libcuda (VGPU-STUB) [%d]: %s\n", (int)getpid(), text);
+	vgpu_journal_note(text);
 }
 
 /* The variable names a level, as for the host's programs; ours are all of level "info". */
@@ -28,11 +29,12 @@ static bool wanted(void)
 void vgpu_log(const char *format, ...)
 {
 	va_list arguments;
+	bool print = wanted();
 
-	if (!wanted())
+	if (!print && !vgpu_journal_on)
 		return;
 	va_start(arguments, format);
-	print(format, arguments);
+	say(print, format, arguments);
 	va_end(arguments);
 }
 
@@ -41,6 +43,6 @@ void vgpu_log_always(const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	print(format, arguments);
+	say(true, format, arguments);
 	va_end(arguments);
 }

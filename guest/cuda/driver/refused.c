@@ -49,6 +49,7 @@ int vgpu_refuse(unsigned int id, const char *symbol)
 	__atomic_fetch_add(&atomic_load(&by_id)[id], 1, __ATOMIC_RELAXED);
 	VGPU_COUNT(refused, 1);
 	vgpu_log("%s is not supported", symbol);
+	vgpu_journal_refused(symbol);
 	return CUDA_ERROR_NOT_SUPPORTED;
 }
 
@@ -78,4 +79,5 @@ void vgpu_refuse_named(const char *symbol)
 	pthread_mutex_unlock(&names_lock);
 	VGPU_COUNT(refused, 1);
 	vgpu_log("%s is not supported", symbol);
+	vgpu_journal_refused(symbol);
 }

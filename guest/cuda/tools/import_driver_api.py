@@ -1,8 +1,11 @@
-"""Brings `vgpu_stub/abi/driver_api.csv` up to date with the headers of a CUDA toolkit.
+"""Brings the tables of the driver API up to date with the headers of a CUDA toolkit.
 
-Names of symbols come from the preprocessed `cuda.h` (and its GL, EGL and VDPAU companions),
-versions from the `PFN_<name>_v<version>` types of `cudaTypedefs.h`. Ids and states of symbols that
-the table already has are kept; new symbols get the next free ids and the state `refused`.
+`vgpu_stub/abi/driver_api.csv` lists the symbols, `driver_signatures.csv` their parameters.
+
+Names of symbols and their parameters come from the preprocessed `cuda.h` (and its GL, EGL and VDPAU
+companions), versions from the `PFN_<name>_v<version>` types of `cudaTypedefs.h`. Ids and states of
+symbols that the table already has are kept; new symbols get the next free ids and the state
+`refused`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 TABLE = ROOT / "vgpu_stub/abi/driver_api.csv"
+SIGNATURES = ROOT / "vgpu_stub/abi/driver_signatures.csv"
 HEADERS = ("cuda.h", "cudaGL.h", "cudaEGL.h", "cudaVDPAU.h")
 TYPEDEFS = (
     "cudaTypedefs.h",
@@ -28,22 +32,31 @@ TYPEDEFS = (
 )
 #: Headers of other projects that the companions include; their types do not matter here.
 FOREIGN = ("GL/gl.h", "EGL/egl.h", "EGL/eglext.h", "vdpau/vdpau.h")
+#: Declared by cudaProfiler.h, which the runtime's wheel lacks.
+PROFILER = {
+    "cuProfilerInitialize": (
+        "const char *configFile, const char *outputFile, CUoutput_mode outputMode"
+    ),
+    "cuProfilerStart": "void",
+    "cuProfilerStop": "void",
+}
 COLUMNS = ("symbol", "name", "version", "per_thread", "state", "id")
 
-_DECLARED = re.compile(r"\bCUresult\s+(cu[A-Z]\w*)\s*\(")
+_DECLARED = re.compile(r"\bCUresult\s+(cu[A-Z]\w*)\s*\(([^;]*)\)\s*;")
 _TYPE = re.compile(r"\*PFN_(cu[A-Z]\w*?)_v(\d+)(_ptds|_ptsz)?\)")
 _VARIANT = re.compile(r"^(cu\w*?)(?:_v(\d+))?(_ptds|_ptsz)?$")
 
 
-def declared_symbols(include: Path) -> set[str]:
-    """Every function symbol that the headers declare in any of its ABI variants."""
-    symbols: set[str] = set()
+def declared_functions(include: Path) -> dict[str, str]:
+    """Every function that the headers declare, in any of its ABI variants, and its parameters."""
+    functions = dict(PROFILER)
     with tempfile.TemporaryDirectory() as folder:
         for name in FOREIGN:
             path = Path(folder, name)
             path.parent.mkdir(exist_ok=True)
             path.touch()
         for header in HEADERS:
+            # Variants under the name of their symbol come last: there `cuX` is the oldest one.
             for internal in ([], ["-D__CUDA_API_VERSION_INTERNAL"]):
                 text = subprocess.run(
                     [
@@ -61,8 +74,9 @@ def declared_symbols(include: Path) -> set[str]:
                     capture_output=True,
                     text=True,
                 ).stdout
-                symbols.update(_DECLARED.findall(text))
-    return symbols
+                for symbol, parameters in _DECLARED.findall(text):
+                    functions[symbol] = re.sub(r"\s+", " ", parameters).strip()
+    return functions
 
 
 def declared_versions(include: Path) -> dict[tuple[str, bool], list[int]]:
@@ -83,10 +97,7 @@ def _variant(symbol: str) -> tuple[str, int, bool]:
 def rows(include: Path) -> list[dict[str, str]]:
     """The table's lines for the toolkit at `include`, ids and states not yet given."""
     versions = declared_versions(include)
-    symbols = declared_symbols(include)
-    symbols |= {
-        name for name, per_thread in versions if not per_thread and name.startswith("cuProfiler")
-    }
+    symbols = set(declared_functions(include))
     groups: dict[tuple[str, bool], list[tuple[int, str]]] = defaultdict(list)
     for symbol in symbols:
         name, number, per_thread = _variant(symbol)
@@ -132,6 +143,10 @@ def main() -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(merged)
+    with SIGNATURES.open("w", newline="") as file:
+        signatures = csv.writer(file, lineterminator="\n")
+        signatures.writerow(("symbol", "parameters"))
+        signatures.writerows(sorted(declared_functions(include).items()))
     print(f"{len(merged)} symbols, ids below {next_id}")
 
 

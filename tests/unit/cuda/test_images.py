@@ -74,7 +74,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
             "-o",
             str(target),
             str(shim),
-            *(str(SOURCES / name) for name in ("fatbin.c", "lz4.c", "zstd.c", "log.c")),
+            *(str(SOURCES / f"{name}.c") for name in ("fatbin", "lz4", "zstd", "log", "journal")),
             "-ldl",
         ],
         check=True,
