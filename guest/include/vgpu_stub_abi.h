@@ -213,6 +213,11 @@ enum vgpu_opcode {
 	VGPU_OP_EVENT_QUERY = 0x6b, /* Succeeds, or is not ready. */
 	VGPU_OP_EVENT_SYNCHRONIZE = 0x6c, /* Completes when the recorded position is reached. */
 	VGPU_OP_EVENT_ELAPSED_TIME = 0x6d, /* Time between two recorded events. */
+	VGPU_OP_GRAPH_INSTANTIATE = 0x70, /* Makes an executable graph of nodes described in registered memory. */
+	VGPU_OP_GRAPH_UPDATE = 0x71, /* Replaces the nodes of an executable graph. */
+	VGPU_OP_GRAPH_LAUNCH = 0x72, /* Launches a graph. */
+	VGPU_OP_GRAPH_UPLOAD = 0x73, /* Prepares the launch of a graph. */
+	VGPU_OP_GRAPH_DESTROY = 0x74, /* Destroys a graph once its launches are done. */
 	VGPU_OP_CHANNEL_CREATE = 0x100, /* Starts a worker for a channel. */
 	VGPU_OP_CHANNEL_DESTROY = 0x101, /* Ends a channel; complete once nothing of it runs. */
 	VGPU_OP_MEMORY_REGISTER = 0x102, /* Gives a channel access to guest memory. */
@@ -286,7 +291,15 @@ struct vgpu_host_counters {
 	__u64 registered_bytes; /* guest memory registered */
 	__u64 modules; /* modules loaded */
 	__u64 worker_pid; /* process id of the worker, on the host */
+	__u64 graph_nodes; /* nodes that graph launches ran */
+	__u64 graph_kernels; /* kernel launches among them */
 	__u64 busy_since_ns; /* CLOCK_MONOTONIC since when commands are carried out, 0: none are */
+};
+
+/* One node of GRAPH_INSTANTIATE and GRAPH_UPDATE. Behind it the places of the nodes that it waits for, a __u32 each, all smaller than its own; then, at the next multiple of 8, its command with header and tail; then, at the next multiple of 8, the next node. */
+struct vgpu_graph_node {
+	__u32 dependencies; /* number of nodes that it waits for */
+	__u32 command_bytes; /* of the command */
 };
 
 /* What the device is: one snapshot, made when the device starts, at VGPU_INFO_OFFSET in BAR2. */
@@ -699,6 +712,47 @@ struct vgpu_cmd_event_elapsed_time {
 	__u32 end; /* event handle */
 };
 
+/* Makes an executable graph of nodes described in registered memory. */
+struct vgpu_cmd_graph_instantiate {
+	struct vgpu_command_header header;
+	__u64 offset; /* of the nodes in their registration */
+	__u64 size; /* of all nodes in bytes */
+	__u32 registration; /* registration id */
+	__u32 nodes; /* number of nodes */
+};
+
+/* Replaces the nodes of an executable graph. */
+struct vgpu_cmd_graph_update {
+	struct vgpu_command_header header;
+	__u64 offset; /* of the nodes in their registration */
+	__u64 size; /* of all nodes in bytes */
+	__u32 registration; /* registration id */
+	__u32 nodes; /* number of nodes */
+	__u32 graph; /* graph handle */
+	__u32 reserved; /* 0 */
+};
+
+/* Launches a graph. */
+struct vgpu_cmd_graph_launch {
+	struct vgpu_command_header header;
+	__u32 graph; /* graph handle */
+	__u32 stream; /* stream handle */
+};
+
+/* Prepares the launch of a graph. */
+struct vgpu_cmd_graph_upload {
+	struct vgpu_command_header header;
+	__u32 graph; /* graph handle */
+	__u32 stream; /* stream handle */
+};
+
+/* Destroys a graph once its launches are done. */
+struct vgpu_cmd_graph_destroy {
+	struct vgpu_command_header header;
+	__u32 graph; /* graph handle */
+	__u32 reserved; /* 0 */
+};
+
 /* Starts a worker for a channel. */
 struct vgpu_cmd_channel_create {
 	struct vgpu_command_header header;
@@ -753,7 +807,8 @@ static_assert(sizeof(struct vgpu_completion) == 64, "vgpu_completion");
 static_assert(sizeof(struct vgpu_channel_control) == 248, "vgpu_channel_control");
 static_assert(sizeof(struct vgpu_guest_counters) == 64, "vgpu_guest_counters");
 static_assert(sizeof(struct vgpu_refused_call) == 64, "vgpu_refused_call");
-static_assert(sizeof(struct vgpu_host_counters) == 2152, "vgpu_host_counters");
+static_assert(sizeof(struct vgpu_host_counters) == 2168, "vgpu_host_counters");
+static_assert(sizeof(struct vgpu_graph_node) == 8, "vgpu_graph_node");
 static_assert(sizeof(struct vgpu_device_info) == 2240, "vgpu_device_info");
 static_assert(sizeof(struct vgpu_function_info) == 40, "vgpu_function_info");
 static_assert(sizeof(struct vgpu_parameter_info) == 8, "vgpu_parameter_info");
@@ -833,6 +888,16 @@ static_assert(sizeof(struct vgpu_cmd_event_synchronize) == 24,
 	      "vgpu_cmd_event_synchronize");
 static_assert(sizeof(struct vgpu_cmd_event_elapsed_time) == 24,
 	      "vgpu_cmd_event_elapsed_time");
+static_assert(sizeof(struct vgpu_cmd_graph_instantiate) == 40,
+	      "vgpu_cmd_graph_instantiate");
+static_assert(sizeof(struct vgpu_cmd_graph_update) == 48,
+	      "vgpu_cmd_graph_update");
+static_assert(sizeof(struct vgpu_cmd_graph_launch) == 24,
+	      "vgpu_cmd_graph_launch");
+static_assert(sizeof(struct vgpu_cmd_graph_upload) == 24,
+	      "vgpu_cmd_graph_upload");
+static_assert(sizeof(struct vgpu_cmd_graph_destroy) == 24,
+	      "vgpu_cmd_graph_destroy");
 static_assert(sizeof(struct vgpu_cmd_channel_create) == 48,
 	      "vgpu_cmd_channel_create");
 static_assert(sizeof(struct vgpu_cmd_channel_destroy) == 24,

@@ -537,6 +537,80 @@ static inline struct vgpu_cmd_event_elapsed_time vgpu_encode_event_elapsed_time(
 	return cmd;
 }
 
+/* Makes an executable graph of nodes described in registered memory. */
+static inline struct vgpu_cmd_graph_instantiate vgpu_encode_graph_instantiate(__u16 context, __u64 offset, __u64 size, __u32 registration, __u32 nodes)
+{
+	struct vgpu_cmd_graph_instantiate cmd = {
+		.header.opcode = VGPU_OP_GRAPH_INSTANTIATE,
+		.header.slots = VGPU_SLOTS(sizeof(cmd) + 0),
+		.header.context = context,
+		.offset = offset,
+		.size = size,
+		.registration = registration,
+		.nodes = nodes,
+	};
+
+	return cmd;
+}
+
+/* Replaces the nodes of an executable graph. */
+static inline struct vgpu_cmd_graph_update vgpu_encode_graph_update(__u16 context, __u64 offset, __u64 size, __u32 registration, __u32 nodes, __u32 graph)
+{
+	struct vgpu_cmd_graph_update cmd = {
+		.header.opcode = VGPU_OP_GRAPH_UPDATE,
+		.header.slots = VGPU_SLOTS(sizeof(cmd) + 0),
+		.header.context = context,
+		.offset = offset,
+		.size = size,
+		.registration = registration,
+		.nodes = nodes,
+		.graph = graph,
+	};
+
+	return cmd;
+}
+
+/* Launches a graph. */
+static inline struct vgpu_cmd_graph_launch vgpu_encode_graph_launch(__u16 context, __u32 graph, __u32 stream)
+{
+	struct vgpu_cmd_graph_launch cmd = {
+		.header.opcode = VGPU_OP_GRAPH_LAUNCH,
+		.header.slots = VGPU_SLOTS(sizeof(cmd) + 0),
+		.header.context = context,
+		.graph = graph,
+		.stream = stream,
+	};
+
+	return cmd;
+}
+
+/* Prepares the launch of a graph. */
+static inline struct vgpu_cmd_graph_upload vgpu_encode_graph_upload(__u16 context, __u32 graph, __u32 stream)
+{
+	struct vgpu_cmd_graph_upload cmd = {
+		.header.opcode = VGPU_OP_GRAPH_UPLOAD,
+		.header.slots = VGPU_SLOTS(sizeof(cmd) + 0),
+		.header.context = context,
+		.graph = graph,
+		.stream = stream,
+	};
+
+	return cmd;
+}
+
+/* Destroys a graph once its launches are done. */
+static inline struct vgpu_cmd_graph_destroy vgpu_encode_graph_destroy(__u16 context, __u32 graph)
+{
+	struct vgpu_cmd_graph_destroy cmd = {
+		.header.opcode = VGPU_OP_GRAPH_DESTROY,
+		.header.slots = VGPU_SLOTS(sizeof(cmd) + 0),
+		.header.context = context,
+		.graph = graph,
+	};
+
+	return cmd;
+}
+
 /* Starts a worker for a channel. */
 static inline struct vgpu_cmd_channel_create vgpu_encode_channel_create(__u16 context, __u32 channel, __u32 vector, __u32 pid, const __u8 name[16])
 {

@@ -17,6 +17,7 @@ from mmap import mmap
 from time import monotonic_ns, sleep
 from typing import Final
 
+from vgpu_host.decode import HEADER_BYTES
 from vgpu_host.executors.base import CudaError
 from vgpu_host.registrations import Registrations
 from vgpu_host.session import INVALID_VALUE, ChannelSession
@@ -32,7 +33,6 @@ _log = logging.getLogger(__name__)
 _NOT_SUPPORTED: Final = 801
 _UNKNOWN: Final = 999
 _COMPLETE: Final = abi.COMMAND_COMPLETE
-_HEADER_BYTES: Final = abi.COMMAND_HEADER.size
 _CONTEXT_FREE: Final = frozenset((abi.Opcode.NOP, abi.Opcode.CONTEXT_CREATE))
 
 #: Polling after the last command before the worker sleeps: at first, at least, at most.
@@ -41,14 +41,12 @@ _BATCH: Final = 128
 #: Failed commands that a channel may have in the log.
 _MAX_LOGGED: Final = 1000
 #: The members of `struct vgpu_host_counters` from `bytes_to_device` to `worker_pid`.
-_TOTALS: Final = struct.Struct("<12Q")
+_TOTALS: Final = struct.Struct("<14Q")
 _PID: Final = os.getpid()
 _CONTROL_INTERVAL_NS: Final = 500_000
 #: Sleep between polls of the device once a waiting command has outlasted the spin.
 _NAP_S: Final = 0.00005
 _MAX_SLEEP_MS: Final = 1000
-
-_Decoded = tuple[Callable[..., abi.Outcome], Callable[..., tuple[int, ...]], int, int | None]
 
 
 class ChannelDrain:
@@ -105,7 +103,7 @@ class ChannelDrain:
         self._sleeps = 0
         self._interrupts = 0
         self._busy_ns = 0
-        self._decoders = _decoders(session)
+        self._decoders = session.decoders
 
     def run(self) -> None:
         """Drain until the link closes.
@@ -173,7 +171,7 @@ class ChannelDrain:
             handler, unpack, tail_start, stream_place = self._decoders[opcode]
             if context != self._session.active_handle and opcode not in _CONTEXT_FREE:
                 self._session.activate(context)
-            fields = unpack(command, _HEADER_BYTES)
+            fields = unpack(command, HEADER_BYTES)
             if tail_start:
                 tail_end = tail_start + fields[-1]
                 if tail_end > len(command):
@@ -290,18 +288,6 @@ class ChannelDrain:
             self._registrations.total_bytes,
             session.modules,
             _PID,
+            session.graph_nodes,
+            session.graph_kernels,
         )
-
-
-def _decoders(session: ChannelSession) -> dict[int, _Decoded]:
-    """Handler, unpacker, start of the tail (0: none) and place of the stream, by opcode."""
-    result: dict[int, _Decoded] = {}
-    for opcode, layout in abi.COMMANDS.items():
-        if opcode >= abi.OPCODE_ADMIN_FIRST:
-            continue
-        tail_start = _HEADER_BYTES + layout.fields.size if layout.has_tail else 0
-        names = layout.field_names
-        stream_place = names.index("stream") if "stream" in names else None
-        handler = getattr(session, layout.handler)
-        result[opcode] = (handler, layout.fields.unpack_from, tail_start, stream_place)
-    return result

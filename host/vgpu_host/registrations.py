@@ -98,6 +98,10 @@ class Registrations:
         """The registration of that id; KeyError when there is none."""
         return self._by_id[number]
 
+    def holds(self, number: int, registration: Registration) -> bool:
+        """Whether that id still is that registration, and not a later one or none."""
+        return self._by_id.get(number) is registration
+
     def remove(self, number: int) -> None:
         """Unmap a registration; the caller has made sure that nothing uses it."""
         registration = self._by_id.pop(number)

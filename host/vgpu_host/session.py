@@ -7,11 +7,13 @@ that the guest made up, except for device pointers, which are the executor's to 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
+from vgpu_host.decode import decoders
 from vgpu_host.executors.base import (
     Context,
     Copy2D,
@@ -20,10 +22,13 @@ from vgpu_host.executors.base import (
     Executor,
     Function,
     FunctionInfo,
+    Graph,
+    GraphOperation,
     Module,
     Stream,
 )
-from vgpu_host.registrations import Registrations
+from vgpu_host.graphs import ChannelGraph, operation, read_nodes
+from vgpu_host.registrations import Registration, Registrations
 from vgpu_stub.abi import generated as abi
 
 INVALID_VALUE: Final = 1
@@ -33,6 +38,7 @@ NOT_FOUND: Final = 500
 NOT_READY: Final = 600
 
 _MAX_IMAGE_BYTES: Final = 1 << 30
+_MAX_GRAPH_BYTES: Final = 1 << 28
 
 T = TypeVar("T")
 
@@ -48,6 +54,7 @@ class _ContextState:
         self.module_functions: dict[int, list[int]] = {}
         self.streams: dict[int, Stream | None] = {abi.STREAM_LEGACY: None}
         self.events: dict[int, Event] = {}
+        self.graphs: dict[int, ChannelGraph] = {}
 
 
 def _find(table: dict[int, T], handle: int, what: str) -> T:
@@ -75,6 +82,13 @@ class ChannelSession:
         #: Allocations alive: device pointer to size and context.
         self.memory: dict[int, tuple[int, int]] = {}
         self.memory_bytes = 0
+        #: Nodes that graph launches ran, and kernel launches among them.
+        self.graph_nodes = 0
+        self.graph_kernels = 0
+        #: Registrations that the graph that is being built uses.
+        self._graph_registrations: dict[int, Registration] | None = None
+        #: How commands are taken apart, by opcode.
+        self.decoders = decoders(self)
 
     # -- context of the next command -----------------------------------------------------------
 
@@ -108,6 +122,8 @@ class ChannelSession:
                 INVALID_VALUE,
                 f"registration {registration} does not grant {size} bytes at offset {offset}",
             )
+        if self._graph_registrations is not None:
+            self._graph_registrations[registration] = self._registrations.get(registration)
         return address
 
     def wait_for_stream(self, stream: int) -> Callable[[], bool]:
@@ -135,6 +151,10 @@ class ChannelSession:
         self.modules -= len(state.modules)
         self.memory = {p: (n, h) for p, (n, h) in self.memory.items() if h != state.handle}
         self.memory_bytes = sum(size for size, _ in self.memory.values())
+        for graph in state.graphs.values():
+            # In a context that a kernel has broken there is nothing left to destroy.
+            with contextlib.suppress(CudaError):
+                self._executor.graph_destroy(graph.graph)
         self._executor.context_destroy(state.context)
 
     def context_synchronize(self) -> Callable[[], bool]:
@@ -483,6 +503,90 @@ class ChannelSession:
             _find(events, start, "event"), _find(events, end, "event")
         )
         return (int.from_bytes(struct.pack("<f", elapsed), "little"),)
+
+    def graph_instantiate(
+        self, offset: int, size: int, registration: int, nodes: int
+    ) -> abi.Results:
+        """GRAPH_INSTANTIATE."""
+        state = self._current
+        made = self._build_graph(
+            offset, size, registration, nodes, self._executor.graph_instantiate
+        )
+        handle = self._new_handle()
+        state.graphs[handle] = made
+        return (handle,)
+
+    def graph_update(
+        self, offset: int, size: int, registration: int, nodes: int, graph: int, reserved: int
+    ) -> None:
+        """GRAPH_UPDATE."""
+        graphs = self._current.graphs
+        updated = _find(graphs, graph, "graph").graph
+
+        def build(operations: Sequence[GraphOperation]) -> Graph:
+            self._executor.graph_update(updated, operations)
+            return updated
+
+        graphs[graph] = self._build_graph(offset, size, registration, nodes, build)
+
+    def _build_graph(
+        self,
+        offset: int,
+        size: int,
+        registration: int,
+        nodes: int,
+        build: Callable[[Sequence[GraphOperation]], Graph],
+    ) -> ChannelGraph:
+        if size > _MAX_GRAPH_BYTES:
+            raise CudaError(INVALID_VALUE, f"a graph of {size} bytes")
+        address = self._host(registration, offset, size, abi.REGISTER_READ)
+        described = read_nodes(ctypes.string_at(address, size), nodes)
+        streams = self._current.streams
+        handle = self._new_handle()
+
+        def name_stream(stream: Stream) -> int:
+            streams[handle] = stream
+            return handle
+
+        counted = self.bytes_to_device, self.bytes_to_host
+        used = self._graph_registrations = {}
+        try:
+            graph = build([operation(node, self.decoders, name_stream) for node in described])
+            to_device = self.bytes_to_device - counted[0]
+            to_host = self.bytes_to_host - counted[1]
+        finally:
+            # Nothing was copied yet: that is counted at each launch.
+            self.bytes_to_device, self.bytes_to_host = counted
+            self._graph_registrations = None
+            streams.pop(handle, None)
+        kernels = sum(node.opcode == abi.Opcode.LAUNCH_KERNEL for node in described)
+        return ChannelGraph(graph, nodes, kernels, to_device, to_host, used)
+
+    def graph_launch(self, graph: int, stream: int) -> None:
+        """GRAPH_LAUNCH."""
+        state = self._current
+        found = _find(state.graphs, graph, "graph")
+        target = _find(state.streams, stream, "stream")
+        for number, registration in found.registrations.items():
+            if not self._registrations.holds(number, registration):
+                raise CudaError(INVALID_VALUE, f"the graph uses registration {number}, now gone")
+        self._executor.graph_launch(found.graph, target)
+        self.graph_nodes += found.nodes
+        self.graph_kernels += found.kernels
+        self.bytes_to_device += found.bytes_to_device
+        self.bytes_to_host += found.bytes_to_host
+
+    def graph_upload(self, graph: int, stream: int) -> None:
+        """GRAPH_UPLOAD."""
+        state = self._current
+        found = _find(state.graphs, graph, "graph")
+        self._executor.graph_upload(found.graph, _find(state.streams, stream, "stream"))
+
+    def graph_destroy(self, graph: int, reserved: int) -> None:
+        """GRAPH_DESTROY."""
+        graphs = self._current.graphs
+        self._executor.graph_destroy(_find(graphs, graph, "graph").graph)
+        del graphs[graph]
 
 
 def _check_element(element_bytes: int) -> None:

@@ -374,6 +374,59 @@ COMMANDS: Final = (
         results=("milliseconds_f32_bits",),
         cuda=("cuEventElapsedTime",),
     ),
+    # Graphs. A node is a command whose stream is not looked at; see `struct vgpu_graph_node`.
+    Command(
+        0x70,
+        "GRAPH_INSTANTIATE",
+        "Makes an executable graph of nodes described in registered memory.",
+        (
+            u64("offset", "of the nodes in their registration"),
+            u64("size", "of all nodes in bytes"),
+            u32("registration", "registration id"),
+            u32("nodes", "number of nodes"),
+        ),
+        results=("graph",),
+        cuda=(
+            "cuGraphInstantiate",
+            "cuGraphInstantiateWithFlags",
+            "cuGraphInstantiateWithParams",
+        ),
+    ),
+    Command(
+        0x71,
+        "GRAPH_UPDATE",
+        "Replaces the nodes of an executable graph.",
+        (
+            u64("offset", "of the nodes in their registration"),
+            u64("size", "of all nodes in bytes"),
+            u32("registration", "registration id"),
+            u32("nodes", "number of nodes"),
+            u32("graph", "graph handle"),
+            _PAD,
+        ),
+        cuda=("cuGraphExecUpdate", "cuGraphExecKernelNodeSetParams", "cuGraphNodeSetEnabled"),
+    ),
+    Command(
+        0x72,
+        "GRAPH_LAUNCH",
+        "Launches a graph.",
+        (u32("graph", "graph handle"), _STREAM),
+        cuda=("cuGraphLaunch",),
+    ),
+    Command(
+        0x73,
+        "GRAPH_UPLOAD",
+        "Prepares the launch of a graph.",
+        (u32("graph", "graph handle"), _STREAM),
+        cuda=("cuGraphUpload",),
+    ),
+    Command(
+        0x74,
+        "GRAPH_DESTROY",
+        "Destroys a graph once its launches are done.",
+        (u32("graph", "graph handle"), _PAD),
+        cuda=("cuGraphExecDestroy",),
+    ),
     # Admin channel.
     Command(
         0x100,

@@ -361,6 +361,11 @@ class Opcode(IntEnum):
     EVENT_QUERY = 0x6b
     EVENT_SYNCHRONIZE = 0x6c
     EVENT_ELAPSED_TIME = 0x6d
+    GRAPH_INSTANTIATE = 0x70
+    GRAPH_UPDATE = 0x71
+    GRAPH_LAUNCH = 0x72
+    GRAPH_UPLOAD = 0x73
+    GRAPH_DESTROY = 0x74
     CHANNEL_CREATE = 0x100
     CHANNEL_DESTROY = 0x101
     MEMORY_REGISTER = 0x102
@@ -418,7 +423,7 @@ REFUSED_CALL_OFFSETS: Final = {
     "count": 56,
 }
 
-HOST_COUNTERS: Final = Struct('<256QQQQQQQQQQQQQQ')
+HOST_COUNTERS: Final = Struct('<256QQQQQQQQQQQQQQQQ')
 HOST_COUNTERS_OFFSETS: Final = {
     "commands": 0,
     "bytes_to_device": 2048,
@@ -433,7 +438,15 @@ HOST_COUNTERS_OFFSETS: Final = {
     "registered_bytes": 2120,
     "modules": 2128,
     "worker_pid": 2136,
-    "busy_since_ns": 2144,
+    "graph_nodes": 2144,
+    "graph_kernels": 2152,
+    "busy_since_ns": 2160,
+}
+
+GRAPH_NODE: Final = Struct('<II')
+GRAPH_NODE_OFFSETS: Final = {
+    "dependencies": 0,
+    "command_bytes": 4,
 }
 
 DEVICE_INFO: Final = Struct('<IIQiiiI16s128s16s512i')
@@ -708,6 +721,26 @@ COMMANDS: Final[dict[int, CommandLayout]] = {
     0x6d: CommandLayout(
         "EVENT_ELAPSED_TIME", "event_elapsed_time", Struct("<II"),
         ('start', 'end'), False, ('milliseconds_f32_bits',),
+    ),
+    0x70: CommandLayout(
+        "GRAPH_INSTANTIATE", "graph_instantiate", Struct("<QQII"),
+        ('offset', 'size', 'registration', 'nodes'), False, ('graph',),
+    ),
+    0x71: CommandLayout(
+        "GRAPH_UPDATE", "graph_update", Struct("<QQIIII"),
+        ('offset', 'size', 'registration', 'nodes', 'graph', 'reserved'), False, (),
+    ),
+    0x72: CommandLayout(
+        "GRAPH_LAUNCH", "graph_launch", Struct("<II"),
+        ('graph', 'stream'), False, (),
+    ),
+    0x73: CommandLayout(
+        "GRAPH_UPLOAD", "graph_upload", Struct("<II"),
+        ('graph', 'stream'), False, (),
+    ),
+    0x74: CommandLayout(
+        "GRAPH_DESTROY", "graph_destroy", Struct("<II"),
+        ('graph', 'reserved'), False, (),
     ),
     0x100: CommandLayout(
         "CHANNEL_CREATE", "channel_create", Struct("<IIII16s"),
@@ -1068,6 +1101,52 @@ class ChannelCommands(Protocol):
         end: int,
     ) -> Outcome:
         """Time between two recorded events."""
+        ...
+
+    def graph_instantiate(
+        self,
+        offset: int,
+        size: int,
+        registration: int,
+        nodes: int,
+    ) -> Outcome:
+        """Makes an executable graph of nodes described in registered memory."""
+        ...
+
+    def graph_update(
+        self,
+        offset: int,
+        size: int,
+        registration: int,
+        nodes: int,
+        graph: int,
+        reserved: int,
+    ) -> Outcome:
+        """Replaces the nodes of an executable graph."""
+        ...
+
+    def graph_launch(
+        self,
+        graph: int,
+        stream: int,
+    ) -> Outcome:
+        """Launches a graph."""
+        ...
+
+    def graph_upload(
+        self,
+        graph: int,
+        stream: int,
+    ) -> Outcome:
+        """Prepares the launch of a graph."""
+        ...
+
+    def graph_destroy(
+        self,
+        graph: int,
+        reserved: int,
+    ) -> Outcome:
+        """Destroys a graph once its launches are done."""
         ...
 
 class AdminCommands(Protocol):

@@ -316,7 +316,20 @@ HOST_COUNTERS: Final = Structure(
         u64("registered_bytes", "guest memory registered"),
         u64("modules", "modules loaded"),
         u64("worker_pid", "process id of the worker, on the host"),
+        u64("graph_nodes", "nodes that graph launches ran"),
+        u64("graph_kernels", "kernel launches among them"),
         u64("busy_since_ns", "CLOCK_MONOTONIC since when commands are carried out, 0: none are"),
+    ),
+)
+
+GRAPH_NODE: Final = Structure(
+    "graph_node",
+    "One node of GRAPH_INSTANTIATE and GRAPH_UPDATE. Behind it the places of the nodes that it"
+    " waits for, a __u32 each, all smaller than its own; then, at the next multiple of 8, its"
+    " command with header and tail; then, at the next multiple of 8, the next node.",
+    (
+        u32("dependencies", "number of nodes that it waits for"),
+        u32("command_bytes", "of the command"),
     ),
 )
 
@@ -412,6 +425,7 @@ STRUCTURES: Final = (
     GUEST_COUNTERS,
     REFUSED_CALL,
     HOST_COUNTERS,
+    GRAPH_NODE,
     DEVICE_INFO,
     FUNCTION_INFO,
     PARAMETER_INFO,

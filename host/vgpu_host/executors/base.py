@@ -8,7 +8,7 @@ channel; device pointers and handles come from the guest and are the executor's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +21,7 @@ Module = object
 Function = object
 Stream = object
 Event = object
+Graph = object
 
 Dim3 = tuple[int, int, int]
 
@@ -78,6 +79,20 @@ class Copy2D:
     source_pitch: int
     width: int
     height: int
+
+
+@dataclass(frozen=True)
+class GraphOperation:
+    """A node of a graph.
+
+    Attributes:
+        dependencies: Places of the operations that it waits for, all before its own.
+        queue: Queues it on the stream it is given, by methods of the executor that take a stream.
+            Events recorded or waited for there are those of each launch (CU_EVENT_RECORD_EXTERNAL).
+    """
+
+    dependencies: tuple[int, ...]
+    queue: Callable[[Stream], None]
 
 
 class Executor(Protocol):
@@ -268,6 +283,29 @@ class Executor(Protocol):
 
     def event_elapsed_ms(self, start: Event, end: Event) -> float:
         """Milliseconds between two recorded events (cuEventElapsedTime)."""
+        ...
+
+    def graph_instantiate(self, operations: Sequence[GraphOperation]) -> Graph:
+        """Make a graph: each operation is queued once now, and carried out at each launch.
+
+        (cuStreamBeginCapture, cuStreamEndCapture, cuGraphInstantiate)
+        """
+        ...
+
+    def graph_update(self, graph: Graph, operations: Sequence[GraphOperation]) -> None:
+        """Replace the operations, for later launches (cuGraphExecUpdate)."""
+        ...
+
+    def graph_launch(self, graph: Graph, stream: Stream | None) -> None:
+        """Queue the operations of a graph (cuGraphLaunch)."""
+        ...
+
+    def graph_upload(self, graph: Graph, stream: Stream | None) -> None:
+        """Prepare a launch (cuGraphUpload)."""
+        ...
+
+    def graph_destroy(self, graph: Graph) -> None:
+        """Destroy a graph once its launches are done (cuGraphExecDestroy)."""
         ...
 
     def close(self) -> None:

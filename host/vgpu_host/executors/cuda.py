@@ -17,7 +17,7 @@ import importlib.util
 import logging
 import uuid
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,11 +30,14 @@ from vgpu_host.executors.base import (
     Event,
     Function,
     FunctionInfo,
+    Graph,
+    GraphOperation,
     Module,
     Poll,
     Stream,
 )
 from vgpu_host.executors.cuda_attributes import NOT_CARRIED, OWN
+from vgpu_host.executors.cuda_graphs import CudaGraph, GraphBuilder
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ _INVALID_VALUE: Final = 1
 _NOT_READY: Final = 600
 _STREAM_NON_BLOCKING: Final = 1
 _EVENT_DISABLE_TIMING: Final = 2
+_EVENT_RECORD_EXTERNAL: Final = 1
 _HOST_REGISTER_PORTABLE: Final = 1
 _MAX_PARAMETER_BYTES: Final = 32768
 _LOG_BYTES: Final = 16384
@@ -85,6 +89,7 @@ class _Context:
     events: list[Any] = field(default_factory=list)
     memory: dict[int, Any] = field(default_factory=dict)
     modules: list[_Module] = field(default_factory=list)
+    graphs: GraphBuilder | None = None
 
 
 @dataclass(eq=False)
@@ -637,8 +642,10 @@ class CudaExecutor:
         self._call("cuEventDestroy", event)
 
     def event_record(self, event: Event, stream: Stream | None) -> None:
-        """cuEventRecord."""
-        self._call("cuEventRecord", event, stream or self._null_stream)
+        """cuEventRecord; while a graph is built, a node that records at each launch."""
+        builder = self._active().graphs
+        flags = _EVENT_RECORD_EXTERNAL if builder and stream is builder.stream else 0
+        self._call("cuEventRecordWithFlags", event, stream or self._null_stream, flags)
 
     def event_query(self, event: Event) -> bool:
         """cuEventQuery."""
@@ -659,6 +666,38 @@ class CudaExecutor:
         if int(error) == _NOT_READY:
             return False
         raise self._error(error, name)
+
+    # -- graphs ----------------------------------------------------------------------------------
+
+    def _builder(self) -> GraphBuilder:
+        context = self._active()
+        if context.graphs is None:
+            context.graphs = GraphBuilder(self._driver, self._call)
+        return context.graphs
+
+    def graph_instantiate(self, operations: Sequence[GraphOperation]) -> Graph:
+        """Capture and cuGraphInstantiate."""
+        return self._builder().instantiate(operations)
+
+    def graph_update(self, graph: Graph, operations: Sequence[GraphOperation]) -> None:
+        """Capture and cuGraphExecUpdate."""
+        assert isinstance(graph, CudaGraph)
+        self._builder().update(graph, operations)
+
+    def graph_launch(self, graph: Graph, stream: Stream | None) -> None:
+        """cuGraphLaunch."""
+        assert isinstance(graph, CudaGraph)
+        self._call("cuGraphLaunch", graph.handle, stream or self._null_stream)
+
+    def graph_upload(self, graph: Graph, stream: Stream | None) -> None:
+        """cuGraphUpload."""
+        assert isinstance(graph, CudaGraph)
+        self._call("cuGraphUpload", graph.handle, stream or self._null_stream)
+
+    def graph_destroy(self, graph: Graph) -> None:
+        """cuGraphExecDestroy, which lets a launch that is under way end."""
+        assert isinstance(graph, CudaGraph)
+        self._call("cuGraphExecDestroy", graph.handle)
 
     def close(self) -> None:
         """Leave everything to the end of the process, which releases it at once."""

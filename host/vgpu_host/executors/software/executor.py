@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
@@ -22,6 +23,8 @@ from vgpu_host.executors.base import (
     Dim3,
     Event,
     FunctionInfo,
+    Graph,
+    GraphOperation,
     Poll,
     Stream,
 )
@@ -30,6 +33,7 @@ from vgpu_host.executors.base import Module as ModuleHandle
 from vgpu_host.executors.software.device_attributes import SHARED_PER_BLOCK
 from vgpu_host.executors.software.errors import DeviceFault, PtxError
 from vgpu_host.executors.software.gpu import SoftwareGpu
+from vgpu_host.executors.software.graph import SoftwareGraph, SoftwareStream, queued, record
 from vgpu_host.executors.software.module import Function, Module
 
 NAME: Final = "VGPU-STUB software GPU"
@@ -63,11 +67,6 @@ class _Context:
     modules: list[Module] = field(default_factory=list)
     limits: dict[int, int] = field(default_factory=lambda: dict(_LIMITS))
     fault: DeviceFault | None = None
-    alive: bool = True
-
-
-@dataclass
-class _Stream:
     alive: bool = True
 
 
@@ -219,6 +218,7 @@ class SoftwareExecutor:
         except DeviceFault as fault:
             raise CudaError(fault.result, fault.message) from fault
 
+    @queued
     def copy_host_to_device(
         self, device_ptr: int, address: int, size: int, stream: Stream | None
     ) -> None:
@@ -227,12 +227,14 @@ class SoftwareExecutor:
         self._check(device_ptr, size)
         ctypes.memmove(device_ptr, address, size)
 
+    @queued
     def copy_bytes_to_device(self, device_ptr: int, data: bytes, stream: Stream | None) -> None:
         """Copy from a command."""
         self._ready(stream)
         self._check(device_ptr, len(data))
         ctypes.memmove(device_ptr, data, len(data))
 
+    @queued
     def copy_device_to_host(
         self, address: int, device_ptr: int, size: int, stream: Stream | None
     ) -> None:
@@ -241,6 +243,7 @@ class SoftwareExecutor:
         self._check(device_ptr, size)
         ctypes.memmove(address, device_ptr, size)
 
+    @queued
     def copy_device_to_device(
         self, destination: int, source: int, size: int, stream: Stream | None
     ) -> None:
@@ -250,6 +253,7 @@ class SoftwareExecutor:
         self._check(source, size)
         ctypes.memmove(destination, source, size)
 
+    @queued
     def copy_2d(self, copy: Copy2D, stream: Stream | None) -> None:
         """Copy row by row."""
         self._ready(stream)
@@ -271,6 +275,7 @@ class SoftwareExecutor:
         if width and height:
             self._check(device_ptr, (height - 1) * pitch + width)
 
+    @queued
     def memset(
         self, device_ptr: int, value: int, element_bytes: int, count: int, stream: Stream | None
     ) -> None:
@@ -281,6 +286,7 @@ class SoftwareExecutor:
         self._check(device_ptr, size)
         _fill(device_ptr, value, element_bytes, size)
 
+    @queued
     def memset_2d(
         self,
         device_ptr: int,
@@ -423,6 +429,7 @@ class SoftwareExecutor:
             raise CudaError(_INVALID_VALUE, f"{blocks} blocks of {block_threads} threads")
         return function.info.max_dynamic_shared_bytes
 
+    @queued
     def launch(
         self,
         function: FunctionHandle,
@@ -450,7 +457,7 @@ class SoftwareExecutor:
     # -- streams and events ----------------------------------------------------------------------
 
     def _ready(self, stream: Stream | None) -> _Context:
-        if stream is not None and not (isinstance(stream, _Stream) and stream.alive):
+        if stream is not None and not (isinstance(stream, SoftwareStream) and stream.alive):
             raise CudaError(_INVALID_HANDLE, "the stream is gone")
         return self._context()
 
@@ -459,12 +466,12 @@ class SoftwareExecutor:
         self._context()
         if flags & ~1:
             raise CudaError(_INVALID_VALUE, f"stream flags {flags}")
-        return _Stream()
+        return SoftwareStream()
 
     def stream_destroy(self, stream: Stream) -> None:
         """Forget a name."""
         self._ready(stream)
-        assert isinstance(stream, _Stream)
+        assert isinstance(stream, SoftwareStream)
         stream.alive = False
 
     def stream_synchronize(self, stream: Stream | None) -> Poll:
@@ -477,6 +484,7 @@ class SoftwareExecutor:
         self._ready(stream)
         return True
 
+    @queued
     def stream_wait_event(self, stream: Stream | None, event: Event, flags: int) -> None:
         """What was recorded has happened already."""
         self._ready(stream)
@@ -494,6 +502,7 @@ class SoftwareExecutor:
         """Forget an event."""
         self._context()
 
+    @queued
     def event_record(self, event: Event, stream: Stream | None) -> None:
         """Take the time: all earlier work is done."""
         self._ready(stream)
@@ -520,6 +529,33 @@ class SoftwareExecutor:
         if start.recorded_ns is None or end.recorded_ns is None:
             raise CudaError(_INVALID_HANDLE, "an event was not recorded")
         return (end.recorded_ns - start.recorded_ns) / 1e6
+
+    # -- graphs ----------------------------------------------------------------------------------
+
+    def graph_instantiate(self, operations: Sequence[GraphOperation]) -> Graph:
+        """Record the operations."""
+        self._context()
+        return SoftwareGraph(record(operations))
+
+    def graph_update(self, graph: Graph, operations: Sequence[GraphOperation]) -> None:
+        """Record them anew."""
+        self._context()
+        assert isinstance(graph, SoftwareGraph)
+        graph.operations = record(operations)
+
+    def graph_launch(self, graph: Graph, stream: Stream | None) -> None:
+        """Carry out the operations."""
+        self._ready(stream)
+        assert isinstance(graph, SoftwareGraph)
+        for carry_out in graph.operations:
+            carry_out()
+
+    def graph_upload(self, graph: Graph, stream: Stream | None) -> None:
+        """Nothing to prepare."""
+        self._ready(stream)
+
+    def graph_destroy(self, graph: Graph) -> None:
+        """Forget a graph: no launch outlasts its call."""
 
     def close(self) -> None:
         """End the software GPU."""
