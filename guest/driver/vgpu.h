@@ -7,6 +7,7 @@
  *   vgpu_client.lock     registrations of one open file, and its admin commands;
  *                        held while the device works on one (a bounded time)
  *   vgpu_device.create_lock   while the device starts a worker
+ *   vgpu_device.status_lock   while the device measures itself
  *   vgpu_device.reset_lock   changes of vgpu_device.state, reset of the hardware
  *   vgpu_device.table_lock, vgpu_admin.lock   short, never sleep
  *
@@ -122,6 +123,11 @@ struct vgpu_device {
 	int vectors;
 	struct vgpu_vector vector[VGPU_VECTOR_COUNT];
 
+	struct mutex status_lock; /* the reply below */
+	void *status;		  /* where the device writes what it measured */
+	dma_addr_t status_address;
+	u32 status_epoch; /* in which the device may still write there, or 0 */
+
 	atomic64_t registered_bytes;
 	atomic64_t doorbells;
 	atomic64_t errors;
@@ -236,6 +242,7 @@ int vgpu_admin_channel_destroy(struct vgpu_client *client);
 int vgpu_admin_memory_register(struct vgpu_client *client, struct vgpu_registration *registration);
 int vgpu_admin_memory_unregister(struct vgpu_client *client,
 				 struct vgpu_registration *registration);
+int vgpu_admin_device_status(struct vgpu_device *vgpu, u32 *epoch);
 
 /* vgpu_channel.c */
 struct vgpu_client *vgpu_client_create(struct vgpu_device *vgpu, struct inode *inode);
@@ -252,8 +259,14 @@ void vgpu_reap(struct vgpu_device *vgpu);
 /* vgpu_file.c */
 extern const struct file_operations vgpu_file_operations;
 
+/* vgpu_monitor.c */
+extern const struct file_operations vgpu_monitor_operations;
+int vgpu_status_alloc(struct vgpu_device *vgpu);
+void vgpu_status_free(struct vgpu_device *vgpu);
+
 /* vgpu_mmap.c */
 int vgpu_mmap(struct file *file, struct vm_area_struct *vma);
+int vgpu_monitor_mmap(struct file *file, struct vm_area_struct *vma);
 
 /* vgpu_memory.c */
 struct vgpu_registration *vgpu_memory_pin(u64 address, u64 length, u32 access);

@@ -141,6 +141,8 @@ static int vgpu_admin_submit(struct vgpu_device *vgpu, struct vgpu_command_heade
 	struct vgpu_channel_control *control = vgpu_admin_control(admin);
 	void *slot;
 
+	init_completion(&waiter->done);
+	INIT_LIST_HEAD(&waiter->node);
 	spin_lock_irq(&admin->lock);
 	if (!admin->running || admin->sq_tail - admin->cq_head >=
 				       min(vgpu->layout.sq_entries, vgpu->layout.cq_entries)) {
@@ -219,12 +221,9 @@ static int vgpu_admin_execute(struct vgpu_client *client, struct vgpu_command_he
 			      size_t bytes, unsigned int timeout_ms, bool killable)
 {
 	struct vgpu_device *vgpu = client->vgpu;
-	struct vgpu_admin_waiter waiter = {
-		.done = COMPLETION_INITIALIZER_ONSTACK(waiter.done),
-	};
+	struct vgpu_admin_waiter waiter;
 	int section, err;
 
-	INIT_LIST_HEAD(&waiter.node);
 	if (!vgpu_client_enter(client, &section))
 		return -ECANCELED;
 	err = vgpu_admin_submit(vgpu, command, bytes, &waiter);
@@ -297,4 +296,26 @@ int vgpu_admin_memory_unregister(struct vgpu_client *client, struct vgpu_registr
 	command = vgpu_encode_memory_unregister(0, client->channel, registration->id);
 	return vgpu_admin_execute(client, &command.header, sizeof(command),
 				  VGPU_UNREGISTER_TIMEOUT_MS, true);
+}
+
+/*
+ * Has the device write what it measures to vgpu->status; the caller holds
+ * status_lock. `epoch` is that of the device, where it was asked at all, else 0.
+ */
+int vgpu_admin_device_status(struct vgpu_device *vgpu, u32 *epoch)
+{
+	struct vgpu_cmd_device_status command;
+	struct vgpu_admin_waiter waiter;
+	int section, err;
+
+	static_assert(sizeof(command) <= VGPU_SLOT_BYTES);
+	*epoch = 0;
+	if (!vgpu_enter(vgpu, &section))
+		return vgpu_state_error(vgpu);
+	command = vgpu_encode_device_status(0, vgpu->status_address, VGPU_STATUS_BYTES);
+	err = vgpu_admin_submit(vgpu, &command.header, sizeof(command), &waiter);
+	if (!err)
+		*epoch = vgpu->epoch;
+	vgpu_exit(vgpu, section);
+	return err ?: vgpu_admin_wait(vgpu, &waiter, vgpu_admin_timeout_ms, true);
 }

@@ -65,6 +65,7 @@ static void vgpu_device_init(struct vgpu_device *vgpu)
 	vgpu->state = VGPU_DEAD;
 	mutex_init(&vgpu->reset_lock);
 	mutex_init(&vgpu->create_lock);
+	mutex_init(&vgpu->status_lock);
 	mutex_init(&vgpu->orphans_lock);
 	spin_lock_init(&vgpu->table_lock);
 	INIT_LIST_HEAD(&vgpu->orphans);
@@ -206,10 +207,13 @@ static int vgpu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	err = vgpu_identify(vgpu);
 	if (err)
 		goto unmap;
+	err = vgpu_status_alloc(vgpu);
+	if (err)
+		goto unmap;
 	vgpu->workqueue = alloc_workqueue("vgpu%d", WQ_UNBOUND, 0, vgpu->minor);
 	if (!vgpu->workqueue) {
 		err = -ENOMEM;
-		goto unmap;
+		goto free_status;
 	}
 	pci_set_master(pdev);
 	err = vgpu_irq_request(vgpu);
@@ -234,6 +238,8 @@ free_irq:
 	vgpu_irq_free(vgpu);
 destroy:
 	destroy_workqueue(vgpu->workqueue);
+free_status:
+	vgpu_status_free(vgpu);
 unmap:
 	vgpu_unmap_bars(vgpu);
 disable:
@@ -252,6 +258,7 @@ static void vgpu_remove(struct pci_dev *pdev)
 	vgpu_shut_down(vgpu);
 	vgpu_irq_free(vgpu);
 	destroy_workqueue(vgpu->workqueue);
+	vgpu_status_free(vgpu);
 	vgpu_unmap_bars(vgpu);
 	vgpu_disable_pci(pdev);
 	put_device(&vgpu->dev);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * /dev/vgpuN: one channel for each open file. The interface is described in
- * vgpu_stub_uapi.h.
+ * /dev/vgpuN: one channel for each file that is open for writing. The interface is
+ * described in vgpu_stub_uapi.h.
  */
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
@@ -18,6 +18,12 @@ static int vgpu_open(struct inode *inode, struct file *file)
 	struct vgpu_device *vgpu = container_of(inode->i_cdev, struct vgpu_device, cdev);
 	struct vgpu_client *client;
 
+	if (!(file->f_mode & FMODE_WRITE)) { /* a monitor: no channel */
+		file->private_data = vgpu;
+		/* Of the same module, on which the file has a reference already. */
+		file->f_op = &vgpu_monitor_operations;
+		return nonseekable_open(inode, file);
+	}
 	client = vgpu_client_create(vgpu, file->f_mapping->host);
 	if (IS_ERR(client))
 		return PTR_ERR(client);

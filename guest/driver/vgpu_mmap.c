@@ -47,11 +47,11 @@ static const struct vm_operations_struct vgpu_channel_vm_ops = {
 
 static vm_fault_t vgpu_info_fault(struct vm_fault *fault)
 {
-	struct vgpu_client *client = fault->vma->vm_private_data;
+	struct vgpu_device *vgpu = fault->vma->vm_private_data;
 
 	if (fault->pgoff != VGPU_MMAP_INFO >> PAGE_SHIFT)
 		return VM_FAULT_SIGBUS;
-	return vmf_insert_pfn(fault->vma, fault->address, page_to_pfn(client->vgpu->info));
+	return vmf_insert_pfn(fault->vma, fault->address, page_to_pfn(vgpu->info));
 }
 
 static const struct vm_operations_struct vgpu_info_vm_ops = {
@@ -63,33 +63,44 @@ static const struct vm_operations_struct vgpu_info_vm_ops = {
  * page protection stays what mmap() made it, and vmf_insert_pfn() follows the
  * write-back mapping that the driver has of the same memory.
  */
+static int vgpu_map_pages(struct vm_area_struct *vma, const struct vm_operations_struct *ops,
+			  void *data, unsigned long bytes, vm_flags_t clear)
+{
+	/* Not VM_SHARED, which a shared mapping of a file that was opened read only lacks. */
+	if (!(vma->vm_flags & VM_MAYSHARE) || vma->vm_end - vma->vm_start != bytes)
+		return -EINVAL;
+	vma->vm_ops = ops;
+	vma->vm_private_data = data;
+	vgpu_vma_flags(vma, VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP, clear);
+	return 0;
+}
+
+static int vgpu_map_info(struct vgpu_device *vgpu, struct vm_area_struct *vma)
+{
+	static_assert(VGPU_INFO_BYTES == PAGE_SIZE);
+	if (vma->vm_flags & VM_WRITE)
+		return -EACCES;
+	return vgpu_map_pages(vma, &vgpu_info_vm_ops, vgpu, VGPU_INFO_BYTES, VM_MAYWRITE);
+}
+
 int vgpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct vgpu_client *client = file->private_data;
-	unsigned long bytes = vma->vm_end - vma->vm_start;
-	vm_flags_t clear = 0;
 
-	static_assert(VGPU_INFO_BYTES == PAGE_SIZE);
-	if (!(vma->vm_flags & VM_SHARED))
-		return -EINVAL;
 	switch ((u64)vma->vm_pgoff << PAGE_SHIFT) {
 	case VGPU_MMAP_CHANNEL:
-		if (bytes != client->vgpu->layout.stride)
-			return -EINVAL;
-		vma->vm_ops = &vgpu_channel_vm_ops;
-		break;
+		return vgpu_map_pages(vma, &vgpu_channel_vm_ops, client,
+				      client->vgpu->layout.stride, 0);
 	case VGPU_MMAP_INFO:
-		if (bytes != VGPU_INFO_BYTES)
-			return -EINVAL;
-		if (vma->vm_flags & VM_WRITE)
-			return -EACCES;
-		clear = VM_MAYWRITE;
-		vma->vm_ops = &vgpu_info_vm_ops;
-		break;
+		return vgpu_map_info(client->vgpu, vma);
 	default:
 		return -EINVAL;
 	}
-	vma->vm_private_data = client;
-	vgpu_vma_flags(vma, VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP, clear);
-	return 0;
+}
+
+int vgpu_monitor_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	if ((u64)vma->vm_pgoff << PAGE_SHIFT != VGPU_MMAP_INFO)
+		return -EINVAL;
+	return vgpu_map_info(file->private_data, vma);
 }

@@ -2,9 +2,13 @@
 /*
  * User-space interface of vgpu_stub.ko: /dev/vgpuN.
  *
- * Opening the node creates a channel, closing the last descriptor or mapping
- * destroys it. open() fails with EBUSY when all channels are in use, EAGAIN when
- * the host could not start a worker, EIO or ENODEV when the device is not live.
+ * Opening the node for writing creates a channel, closing the last descriptor or
+ * mapping destroys it. open() fails with EBUSY when all channels are in use, EAGAIN
+ * when the host could not start a worker, EIO or ENODEV when the device is not live.
+ *
+ * Opening it read only (O_RDONLY) takes no channel and costs the host no worker: it
+ * is for monitors, and allows VGPU_IOCTL_DEVICE_STATUS and the mapping of struct
+ * vgpu_device_info, both before and after resets.
  *
  * mmap(length = channel_bytes, offset = VGPU_MMAP_CHANNEL) maps the channel of
  * this open file and nothing else; mmap(length = info_bytes, offset =
@@ -73,10 +77,19 @@ struct vgpu_ioctl_wait {
 	__u64 timeout_ns; /* in: relative */
 };
 
+/* Out: struct vgpu_device_status and what follows it, measured now. Only for files
+ * opened read only. EOPNOTSUPP: the host measures nothing. EIO: the host's sensors
+ * do not answer, or the device is not live; trying again later may help.
+ */
+struct vgpu_ioctl_device_status {
+	__u8 reply[4096]; /* VGPU_STATUS_BYTES */
+};
+
 #define VGPU_IOCTL_CHANNEL_INFO _IOR('V', 0x80, struct vgpu_ioctl_channel_info)
 #define VGPU_IOCTL_REGISTER _IOWR('V', 0x81, struct vgpu_ioctl_register)
 #define VGPU_IOCTL_UNREGISTER _IOW('V', 0x82, struct vgpu_ioctl_unregister)
 #define VGPU_IOCTL_DOORBELL _IO('V', 0x83)
 #define VGPU_IOCTL_WAIT _IOW('V', 0x84, struct vgpu_ioctl_wait)
+#define VGPU_IOCTL_DEVICE_STATUS _IOR('V', 0x85, struct vgpu_ioctl_device_status)
 
 #endif /* VGPU_STUB_UAPI_H */

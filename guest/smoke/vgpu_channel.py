@@ -39,6 +39,7 @@ IOCTL_REGISTER = _request(_READ | _WRITE, 0x81, REGISTER.size)
 IOCTL_UNREGISTER = _request(_WRITE, 0x82, UNREGISTER.size)
 IOCTL_DOORBELL = _request(0, 0x83, 0)
 IOCTL_WAIT = _request(_WRITE, 0x84, WAIT.size)
+IOCTL_STATUS = _request(_READ, 0x85, abi.STATUS_BYTES)
 
 _fence = threading.Lock()
 
