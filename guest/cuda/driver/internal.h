@@ -24,12 +24,12 @@
 #include "../generated/implementations.h"
 #include "../generated/implementation_names.h"
 
+#include "device_access.h"
 #include "vgpu_stub_abi.h"
 #include "journal.h"
 #include "vgpu_stub_commands.h"
 
 #define VGPU_INLINE_COPY_BYTES 4096u
-#define VGPU_NSEC_PER_SEC      1000000000ull
 
 /* log.c: one line on standard error where VGPU_STUB_LOG asks for it; `always` does not ask. */
 __attribute__((format(printf, 1, 2))) void vgpu_log(const char *format, ...);
@@ -55,17 +55,7 @@ static inline CUresult vgpu_check_initialized(void)
 extern struct vgpu_device_info vgpu_device; /* snapshot; constant once ready */
 bool vgpu_executor_is_cuda(void);
 
-uint64_t vgpu_now_ns(void);
-
 /* transport.c: how this process reaches its channel. All return 0 or a positive errno. */
-
-struct vgpu_host_block { /* memory that both the process and the device can use */
-	void *address;
-	size_t length;	       /* of the mapping */
-	uint32_t registration; /* 0: the device cannot reach it */
-	int memfd;	       /* socket transport; -1 otherwise */
-	uint64_t iova;	       /* socket transport */
-};
 
 struct vgpu_transport {
 	const char *name;
@@ -83,12 +73,6 @@ struct vgpu_transport {
 extern const struct vgpu_transport vgpu_transport_device;
 extern const struct vgpu_transport vgpu_transport_socket;
 extern const struct vgpu_transport *vgpu_transport; /* the one in use */
-
-/* Whether this library can talk to a device of that ABI version (docs/device.md, section 2). */
-static inline bool vgpu_abi_fits(uint32_t device)
-{
-	return device >> 16 == VGPU_ABI_MAJOR && (int)(device & 0xffff) >= VGPU_ABI_MINOR;
-}
 
 /* Opens the channel. `reason` says in one line why it could not. */
 CUresult vgpu_transport_open(void **channel, struct vgpu_device_info *info, char *reason,

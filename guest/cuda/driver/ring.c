@@ -67,14 +67,6 @@ static inline void relax(void)
 #endif
 }
 
-uint64_t vgpu_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * VGPU_NSEC_PER_SEC + (uint64_t)now.tv_nsec;
-}
-
 void vgpu_ring_open(void *channel)
 {
 	uint8_t *base = channel;
