@@ -1,0 +1,165 @@
+"""Translate every kernel of a library's PTX for the software GPU, and count what is refused.
+
+Takes the PTX of one capability out of the fat binaries of an ELF file, and parses and lowers each
+kernel; `--compile N` also compiles every N-th to machine code, which checks the LLVM IR. Results
+are appended to a file of JSON lines, from which an interrupted run goes on.
+
+    python bench/compile_library.py LIBRARY [--capability 6.1] [--jobs 2] [--compile N]
+        [--match REGEX] [--results FILE] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import multiprocessing
+import re
+import struct
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import lz4.block
+import zstandard
+
+from vgpu_host.executors.software import SoftwareGpu
+from vgpu_host.executors.software.errors import PtxError
+
+MAGIC = struct.pack("<I", 0xBA55ED50)
+#: Fat binary: magic, version, header size, size of what follows.
+CONTAINER = struct.Struct("<IHHQ")
+#: Image: kind, version, header size, payload size, packed size, -, minor, major, architecture, name
+#: offset, name length, flags, -, unpacked size.
+IMAGE = struct.Struct("<HHIQIIHHIIIQQQ")
+PTX, LZ4, ZSTD = 1, 0x2000, 0x8000
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one kernel; `error` is empty when it is all right."""
+
+    image: int
+    kernel: str
+    error: str = ""
+    compiled: bool = False
+    seconds: float = 0.0
+
+
+def ptx_images(library: Path, capability: int) -> Iterator[bytes]:
+    """The PTX texts for one capability (61 for 6.1) in the order of the file."""
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.find(MAGIC)
+        while start >= 0:
+            _, _, header, size = CONTAINER.unpack_from(data, start)
+            place, end = start + header, start + header + size
+            while place < end:
+                image = IMAGE.unpack_from(data, place)
+                kind, _, skip, payload, packed = image[:5]
+                architecture, flags, unpacked = image[8], image[11], image[13]
+                if kind == PTX and architecture == capability:
+                    raw = data[place + skip : place + skip + (packed or payload)]
+                    yield unpack(raw, flags, unpacked).rstrip(b"\0")
+                place += skip + payload
+            start = data.find(MAGIC, max(end, start + 4))
+
+
+def unpack(raw: bytes, flags: int, size: int) -> bytes:
+    if flags & LZ4:
+        text: bytes = lz4.block.decompress(raw, uncompressed_size=size)
+        return text
+    if flags & ZSTD:
+        return zstandard.ZstdDecompressor().decompress(raw, max_output_size=size)
+    return raw
+
+
+def translate(job: tuple[int, bytes, tuple[int, int], int, str, frozenset[str]]) -> list[Result]:
+    number, image, capability, every, match, done = job
+    results = []
+    with tempfile.TemporaryDirectory() as cache:
+        gpu = SoftwareGpu(
+            total_memory=64 << 20,
+            threads=1,
+            compute_capability=capability,
+            cache_dir=Path(cache),
+        )
+        module = gpu.load_module(image)
+        for index, name in enumerate(module.function_names()):
+            if name in done or not re.search(match, name):
+                continue
+            compiles = every > 0 and (index + number) % every == 0
+            start = time.perf_counter()
+            try:
+                function = module.get_function(name)
+                if compiles:
+                    function.compile()
+                error = ""
+            except PtxError as refusal:
+                error = refusal.log
+            seconds = round(time.perf_counter() - start, 3)
+            results.append(Result(number, name, error, compiles, seconds))
+        gpu.close()
+    return results
+
+
+def family(error: str) -> str:
+    """The reason without kernel, line and registers, so that equal reasons count as one."""
+    error = re.sub(r"^\S+: (line \d+: )?", "", error)
+    error = re.sub(r"%\w+", "%r", error)
+    return error[:160]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("library", type=Path)
+    parser.add_argument("--capability", default="6.1")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--compile", type=int, default=0, metavar="N", help="compile every N-th")
+    parser.add_argument("--match", default="", help="only kernels whose name matches")
+    parser.add_argument("--results", type=Path, help="file of JSON lines; what is in it is done")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    major, _, minor = arguments.capability.partition(".")
+    capability = (int(major), int(minor))
+    known: list[Result] = []
+    if arguments.results and arguments.results.exists():
+        lines = arguments.results.read_text().splitlines()
+        known = [Result(**json.loads(line)) for line in lines]
+    done: dict[int, set[str]] = {}
+    for result in known:
+        done.setdefault(result.image, set()).add(result.kernel)
+    jobs = (
+        (i, image, capability, arguments.compile, arguments.match, frozenset(done.get(i, ())))
+        for i, image in enumerate(ptx_images(arguments.library, capability[0] * 10 + capability[1]))
+    )
+    with multiprocessing.get_context("forkserver").Pool(arguments.jobs) as pool:
+        for results in pool.imap_unordered(translate, jobs):
+            known += results
+            if arguments.results:
+                with arguments.results.open("a") as file:
+                    file.writelines(json.dumps(asdict(result)) + "\n" for result in results)
+    report(known, arguments.json)
+    return 1 if any(result.error for result in known) else 0
+
+
+def report(results: list[Result], as_json: bool) -> None:
+    reasons = Counter(family(result.error) for result in results if result.error)
+    total = {
+        "kernels": len(results),
+        "ok": sum(not result.error for result in results),
+        "compiled": sum(result.compiled and not result.error for result in results),
+        "refused": dict(reasons.most_common()),
+    }
+    if as_json:
+        print(json.dumps(total, indent=2))
+        return
+    print(f"{total['ok']} of {total['kernels']} kernels taken, {total['compiled']} compiled")
+    for reason, count in reasons.most_common():
+        print(f"{count:6} {reason}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
