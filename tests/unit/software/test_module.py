@@ -45,7 +45,7 @@ def test_images_that_are_refused(device: Device, image: bytes, result: int, log:
         ("frobnicate.b32 %r1, %r2;", "instruction frobnicate is not supported"),
         ("add.cc.u32 %r1, %r1, %r2;", "modifier .cc"),
         ("mov.u32 %r1, %undeclared;", "undeclared register"),
-        ("mov.u32 %r1, %envreg2;", "special register"),
+        ("mov.u32 %r1, %pm0;", "special register"),
         ("bra NOWHERE;", "undefined label"),
         ("call (), missing, ();", "does not define the function missing"),
         ("ld.param.u32 %r1, [nothing];", "unknown"),

@@ -109,6 +109,11 @@ class Arena:
         size = self._sizes[start]
         return (start, size) if address < start + size else None
 
+    def contains(self, address: int, size: int) -> bool:
+        """Whether a range lies in device memory or scratch, allocated or not."""
+        end = self.base + self.size + self.scratch_size
+        return self.base <= address and size >= 0 and address + size <= end
+
     def check_range(self, address: int, size: int) -> None:
         """Check that a range lies within one live allocation.
 

@@ -10,6 +10,7 @@ from .device_attributes import device_attributes
 from .jit import Compiler
 from .launch import Launcher, scratch_size
 from .module import Module
+from .output import DeviceOutput
 
 
 class SoftwareGpu:
@@ -40,7 +41,8 @@ class SoftwareGpu:
         self._arena = Arena(total_memory, scratch_size(self._threads))
         self._globals: set[int] = set()
         self.compiler = Compiler(cache_dir)
-        self.launcher = Launcher(self._arena, self._threads, watchdog_s)
+        self.output = DeviceOutput(self._arena.contains)
+        self.launcher = Launcher(self._arena, self._threads, watchdog_s, self.output)
 
     @property
     def compute_capability(self) -> tuple[int, int]:

@@ -22,6 +22,9 @@ from .ir import (
     Vector,
 )
 
+#: Functions that the device provides; a call becomes an instruction of that name.
+SYSTEM_CALLS = frozenset(("vprintf", "__assertfail"))
+
 
 def inline_calls(
     body: Body, load: Callable[[str], Body | None], active: tuple[str, ...] = ()
@@ -54,6 +57,16 @@ def _inline(
             "recursive device functions are not supported", call.position, call.text
         )
     callee = load(callee_name.name)
+    if callee is None and callee_name.name in SYSTEM_CALLS:
+        body.items.append(
+            replace(
+                call,
+                opcode=callee_name.name,
+                modifiers=(),
+                operands=(*arguments.items, *returned.items),
+            )
+        )
+        return
     if callee is None:
         raise UnsupportedError(
             f"the module does not define the function {callee_name.name}", call.position, call.text

@@ -165,6 +165,8 @@ _WITHOUT_RESULT = frozenset(
         "prefetchu",
         "nanosleep",
         "brkpt",
+        "vprintf",
+        "__assertfail",
         "pmevent",
     ]
 )

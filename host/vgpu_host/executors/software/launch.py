@@ -20,6 +20,7 @@ import numpy as np
 from .arena import Arena, round_up
 from .codegen.state import (
     FAULT_ADDRESS,
+    FAULT_ASSERT,
     FAULT_STOPPED,
     FAULT_TRAP,
     LAUNCH,
@@ -30,6 +31,7 @@ from .codegen.state import (
 from .device_attributes import LOCAL_PER_THREAD, MAX_THREADS, SHARED_PER_BLOCK
 from .errors import CudaResult, DeviceFault
 from .ir import WARP_SIZE
+from .output import DeviceOutput
 
 #: Scratch memory per host thread: shared memory with room behind it, then local memory.
 SHARED_WINDOW = 2 * SHARED_PER_BLOCK
@@ -88,8 +90,11 @@ class _Worker:
 class Launcher:
     """Runs kernels of one GPU on `threads` host threads."""
 
-    def __init__(self, arena: Arena, threads: int, watchdog_s: float | None) -> None:
+    def __init__(
+        self, arena: Arena, threads: int, watchdog_s: float | None, output: DeviceOutput
+    ) -> None:
         self._arena = arena
+        self._output = output
         self._launch = ctypes.create_string_buffer(LAUNCH_SIZE)
         self._address = ctypes.addressof(self._launch)
         self._parameters = arena.scratch
@@ -171,7 +176,15 @@ class Launcher:
             kernel.shared_size + shared_bytes,
         )
         _FAULT.pack_into(self._launch, LAUNCH["fault_code"], 0, 0, 0, 0, 0)
-        struct.pack_into("<qI", self._launch, LAUNCH["launch_id"], self._launches, workers)
+        struct.pack_into(
+            "<qI4xQ",
+            self._launch,
+            LAUNCH["launch_id"],
+            self._launches,
+            workers,
+            self._output.callback,
+        )
+        self._output.block = block
 
     def _run_parallel(self, kernel: CompiledKernel, blocks: int) -> None:
         while len(self._pool) < len(self._workers) - 1:
@@ -214,6 +227,8 @@ class Launcher:
         message = f"{message}, {kernel.describe(position)}"
         if code == FAULT_TRAP:
             return DeviceFault(CudaResult.LAUNCH_FAILED, f"{message}: trap")
+        if code == FAULT_ASSERT:
+            return DeviceFault(CudaResult.ASSERT, f"{message}: an assertion failed")
         assert code == FAULT_ADDRESS, code
         return self._address_fault(message, address, kernel.describe(position))
 

@@ -42,9 +42,9 @@ def end_kernel(emitter: Emitter, bad: Value, addresses: Value, code: int) -> Non
     emitter.label(resume)
 
 
-def trap(emitter: Emitter) -> None:
+def trap(emitter: Emitter, code: int = FAULT_TRAP) -> None:
     """End the kernel as the `trap` instruction does."""
-    end_kernel(emitter, emitter.active_bits(), integer(0, "i64"), FAULT_TRAP)
+    end_kernel(emitter, emitter.active_bits(), integer(0, "i64"), code)
 
 
 def _check(emitter: Emitter, distance: Value, limit: Value, size: int, addresses: Value) -> None:

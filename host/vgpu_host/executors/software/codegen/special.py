@@ -21,6 +21,9 @@ def read_special(emitter: Emitter, name: str) -> Value:
         return _coordinate(emitter, stem, axis or "x")
     if stem.startswith("lanemask_"):
         return _lane_mask(stem.removeprefix("lanemask_"))
+    if stem.startswith("envreg"):
+        # CUDA passes the workspace of a cooperative launch in them: no launch here is one.
+        return integer(0, "i32")
     match stem:
         case "laneid":
             return lanes(list(LANES), "i32")

@@ -34,6 +34,7 @@ LAUNCH = {
     "fault_position": 124,
     "launch_id": 128,
     "workers": 136,
+    "output": 144,
 }
 LAUNCH_SIZE = 192
 
@@ -55,7 +56,10 @@ WORKER = {
 WORKER_SIZE = 128
 
 #: Value of `fault_code` for each way a kernel can end early, before it becomes a CUresult.
-FAULT_ADDRESS, FAULT_TRAP, FAULT_STOPPED = 1, 2, 3
+FAULT_ADDRESS, FAULT_TRAP, FAULT_STOPPED, FAULT_ASSERT = 1, 2, 3, 4
+
+#: First argument of the function in `output`: what a warp has to say.
+OUTPUT_PRINT, OUTPUT_ASSERT = 0, 1
 
 
 def launch_field(emitter: Emitter, name: str, type_: str) -> Value:
