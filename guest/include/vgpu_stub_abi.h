@@ -113,6 +113,14 @@
 #define VGPU_IMAGE_PTX 1 /* PTX text */
 #define VGPU_IMAGE_CUBIN 2 /* an ELF cubin */
 
+/* Routines of VGPU_OP_BLAS */
+#define VGPU_BLAS_GEMM 1 /* C = alpha op(A) op(B) + beta C */
+#define VGPU_BLAS_TRSM 2 /* solves op(A) X = alpha B, or X op(A) = alpha B; X replaces B */
+
+/* Flags of VGPU_OP_BLAS */
+#define VGPU_BLAS_FLAG_DEVICE_SCALARS 1 /* alpha and beta are device pointers */
+#define VGPU_BLAS_FLAG_POINTER_ARRAYS 2 /* a, b and c point to device arrays of `batch` pointers */
+
 /* Device attributes */
 #define VGPU_ATTRIBUTE_COUNT 0x200 /* entries of vgpu_device_info.attributes */
 #define VGPU_ATTRIBUTE_ABSENT (-2147483647 - 1) /* the device does not know this attribute */
@@ -218,6 +226,8 @@ enum vgpu_opcode {
 	VGPU_OP_GRAPH_LAUNCH = 0x72, /* Launches a graph. */
 	VGPU_OP_GRAPH_UPLOAD = 0x73, /* Prepares the launch of a graph. */
 	VGPU_OP_GRAPH_DESTROY = 0x74, /* Destroys a graph once its launches are done. */
+	VGPU_OP_BLAS = 0x90, /* Carries out a routine of cuBLAS; what a routine has no use for is 0. */
+	VGPU_OP_BLAS_PREPARE = 0x91, /* Gets ready for routines of cuBLAS in the header's context. */
 	VGPU_OP_CHANNEL_CREATE = 0x100, /* Starts a worker for a channel. */
 	VGPU_OP_CHANNEL_DESTROY = 0x101, /* Ends a channel; complete once nothing of it runs. */
 	VGPU_OP_MEMORY_REGISTER = 0x102, /* Gives a channel access to guest memory. */
@@ -753,6 +763,45 @@ struct vgpu_cmd_graph_destroy {
 	__u32 reserved; /* 0 */
 };
 
+/* Carries out a routine of cuBLAS; what a routine has no use for is 0. */
+struct vgpu_cmd_blas {
+	struct vgpu_command_header header;
+	__u32 routine; /* VGPU_BLAS_* */
+	__u32 a_type; /* cudaDataType of A, or x */
+	__u32 b_type; /* cudaDataType of B, or y */
+	__u32 c_type; /* cudaDataType of C */
+	__u32 compute_type; /* cublasComputeType_t */
+	__u32 math_mode; /* cublasMath_t */
+	__u32 a_operation; /* cublasOperation_t */
+	__u32 b_operation; /* cublasOperation_t */
+	__u32 side; /* cublasSideMode_t */
+	__u32 fill; /* cublasFillMode_t */
+	__u32 diagonal; /* cublasDiagType_t */
+	__u32 blas_flags; /* VGPU_BLAS_FLAG_* */
+	__u32 stream; /* stream handle */
+	__u32 reserved; /* 0 */
+	__s64 m; /* rows */
+	__s64 n; /* columns */
+	__s64 k; /* inner dimension */
+	__u64 a; /* device pointer */
+	__u64 b; /* device pointer */
+	__u64 c; /* device pointer */
+	__s64 a_step; /* leading dimension of A, or increment of x */
+	__s64 b_step; /* leading dimension of B, or increment of y */
+	__s64 c_step; /* leading dimension of C */
+	__s64 a_stride; /* elements from one A of the batch to the next */
+	__s64 b_stride; /* elements from one B of the batch to the next */
+	__s64 c_stride; /* elements from one C of the batch to the next */
+	__s64 batch; /* problems of the batch */
+	__u8 alpha[16]; /* scalar of the routine's scale type, or its device pointer */
+	__u8 beta[16]; /* scalar of the routine's scale type, or its device pointer */
+};
+
+/* Gets ready for routines of cuBLAS in the header's context. */
+struct vgpu_cmd_blas_prepare {
+	struct vgpu_command_header header;
+};
+
 /* Starts a worker for a channel. */
 struct vgpu_cmd_channel_create {
 	struct vgpu_command_header header;
@@ -898,6 +947,10 @@ static_assert(sizeof(struct vgpu_cmd_graph_upload) == 24,
 	      "vgpu_cmd_graph_upload");
 static_assert(sizeof(struct vgpu_cmd_graph_destroy) == 24,
 	      "vgpu_cmd_graph_destroy");
+static_assert(sizeof(struct vgpu_cmd_blas) == 208,
+	      "vgpu_cmd_blas");
+static_assert(sizeof(struct vgpu_cmd_blas_prepare) == 16,
+	      "vgpu_cmd_blas_prepare");
 static_assert(sizeof(struct vgpu_cmd_channel_create) == 48,
 	      "vgpu_cmd_channel_create");
 static_assert(sizeof(struct vgpu_cmd_channel_destroy) == 24,

@@ -611,6 +611,88 @@ static inline struct vgpu_cmd_graph_destroy vgpu_encode_graph_destroy(__u16 cont
 	return cmd;
 }
 
+/* Carries out a routine of cuBLAS; what a routine has no use for is 0. */
+static inline struct vgpu_cmd_blas vgpu_encode_blas(__u16 context, __u32 routine, __u32 a_type, __u32 b_type, __u32 c_type, __u32 compute_type, __u32 math_mode, __u32 a_operation, __u32 b_operation, __u32 side, __u32 fill, __u32 diagonal, __u32 blas_flags, __u32 stream, __s64 m, __s64 n, __s64 k, __u64 a, __u64 b, __u64 c, __s64 a_step, __s64 b_step, __s64 c_step, __s64 a_stride, __s64 b_stride, __s64 c_stride, __s64 batch, const __u8 alpha[16], const __u8 beta[16])
+{
+	struct vgpu_cmd_blas cmd = {
+		.header.opcode = VGPU_OP_BLAS,
+		.header.slots = VGPU_SLOTS(sizeof(cmd) + 0),
+		.header.context = context,
+		.routine = routine,
+		.a_type = a_type,
+		.b_type = b_type,
+		.c_type = c_type,
+		.compute_type = compute_type,
+		.math_mode = math_mode,
+		.a_operation = a_operation,
+		.b_operation = b_operation,
+		.side = side,
+		.fill = fill,
+		.diagonal = diagonal,
+		.blas_flags = blas_flags,
+		.stream = stream,
+		.m = m,
+		.n = n,
+		.k = k,
+		.a = a,
+		.b = b,
+		.c = c,
+		.a_step = a_step,
+		.b_step = b_step,
+		.c_step = c_step,
+		.a_stride = a_stride,
+		.b_stride = b_stride,
+		.c_stride = c_stride,
+		.batch = batch,
+		.alpha[0] = alpha[0],
+		.alpha[1] = alpha[1],
+		.alpha[2] = alpha[2],
+		.alpha[3] = alpha[3],
+		.alpha[4] = alpha[4],
+		.alpha[5] = alpha[5],
+		.alpha[6] = alpha[6],
+		.alpha[7] = alpha[7],
+		.alpha[8] = alpha[8],
+		.alpha[9] = alpha[9],
+		.alpha[10] = alpha[10],
+		.alpha[11] = alpha[11],
+		.alpha[12] = alpha[12],
+		.alpha[13] = alpha[13],
+		.alpha[14] = alpha[14],
+		.alpha[15] = alpha[15],
+		.beta[0] = beta[0],
+		.beta[1] = beta[1],
+		.beta[2] = beta[2],
+		.beta[3] = beta[3],
+		.beta[4] = beta[4],
+		.beta[5] = beta[5],
+		.beta[6] = beta[6],
+		.beta[7] = beta[7],
+		.beta[8] = beta[8],
+		.beta[9] = beta[9],
+		.beta[10] = beta[10],
+		.beta[11] = beta[11],
+		.beta[12] = beta[12],
+		.beta[13] = beta[13],
+		.beta[14] = beta[14],
+		.beta[15] = beta[15],
+	};
+
+	return cmd;
+}
+
+/* Gets ready for routines of cuBLAS in the header's context. */
+static inline struct vgpu_cmd_blas_prepare vgpu_encode_blas_prepare(__u16 context)
+{
+	struct vgpu_cmd_blas_prepare cmd = {
+		.header.opcode = VGPU_OP_BLAS_PREPARE,
+		.header.slots = VGPU_SLOTS(sizeof(cmd) + 0),
+		.header.context = context,
+	};
+
+	return cmd;
+}
+
 /* Starts a worker for a channel. */
 static inline struct vgpu_cmd_channel_create vgpu_encode_channel_create(__u16 context, __u32 channel, __u32 vector, __u32 pid, const __u8 name[16])
 {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vgpu_stub.abi.model import Command, s32, u8, u32, u64
+from vgpu_stub.abi.model import Command, s32, s64, u8, u32, u64
 
 _STREAM = u32("stream", "stream handle")
 _PAD = u32("reserved", "0")
@@ -426,6 +426,48 @@ COMMANDS: Final = (
         "Destroys a graph once its launches are done.",
         (u32("graph", "graph handle"), _PAD),
         cuda=("cuGraphExecDestroy",),
+    ),
+    # Linear algebra.
+    Command(
+        0x90,
+        "BLAS",
+        "Carries out a routine of cuBLAS; what a routine has no use for is 0.",
+        (
+            u32("routine", "VGPU_BLAS_*"),
+            u32("a_type", "cudaDataType of A, or x"),
+            u32("b_type", "cudaDataType of B, or y"),
+            u32("c_type", "cudaDataType of C"),
+            u32("compute_type", "cublasComputeType_t"),
+            u32("math_mode", "cublasMath_t"),
+            u32("a_operation", "cublasOperation_t"),
+            u32("b_operation", "cublasOperation_t"),
+            u32("side", "cublasSideMode_t"),
+            u32("fill", "cublasFillMode_t"),
+            u32("diagonal", "cublasDiagType_t"),
+            u32("blas_flags", "VGPU_BLAS_FLAG_*"),
+            _STREAM,
+            _PAD,
+            s64("m", "rows"),
+            s64("n", "columns"),
+            s64("k", "inner dimension"),
+            u64("a", "device pointer"),
+            u64("b", "device pointer"),
+            u64("c", "device pointer"),
+            s64("a_step", "leading dimension of A, or increment of x"),
+            s64("b_step", "leading dimension of B, or increment of y"),
+            s64("c_step", "leading dimension of C"),
+            s64("a_stride", "elements from one A of the batch to the next"),
+            s64("b_stride", "elements from one B of the batch to the next"),
+            s64("c_stride", "elements from one C of the batch to the next"),
+            s64("batch", "problems of the batch"),
+            u8("alpha", "scalar of the routine's scale type, or its device pointer", 16),
+            u8("beta", "scalar of the routine's scale type, or its device pointer", 16),
+        ),
+    ),
+    Command(
+        0x91,
+        "BLAS_PREPARE",
+        "Gets ready for routines of cuBLAS in the header's context.",
     ),
     # Admin channel.
     Command(

@@ -202,6 +202,18 @@ IMAGE_PTX: Final = 1
 #: an ELF cubin
 IMAGE_CUBIN: Final = 2
 
+# Routines of VGPU_OP_BLAS
+#: C = alpha op(A) op(B) + beta C
+BLAS_GEMM: Final = 1
+#: solves op(A) X = alpha B, or X op(A) = alpha B; X replaces B
+BLAS_TRSM: Final = 2
+
+# Flags of VGPU_OP_BLAS
+#: alpha and beta are device pointers
+BLAS_FLAG_DEVICE_SCALARS: Final = 1
+#: a, b and c point to device arrays of `batch` pointers
+BLAS_FLAG_POINTER_ARRAYS: Final = 2
+
 # Device attributes
 #: entries of vgpu_device_info.attributes
 ATTRIBUTE_COUNT: Final = 0x200
@@ -366,6 +378,8 @@ class Opcode(IntEnum):
     GRAPH_LAUNCH = 0x72
     GRAPH_UPLOAD = 0x73
     GRAPH_DESTROY = 0x74
+    BLAS = 0x90
+    BLAS_PREPARE = 0x91
     CHANNEL_CREATE = 0x100
     CHANNEL_DESTROY = 0x101
     MEMORY_REGISTER = 0x102
@@ -741,6 +755,14 @@ COMMANDS: Final[dict[int, CommandLayout]] = {
     0x74: CommandLayout(
         "GRAPH_DESTROY", "graph_destroy", Struct("<II"),
         ('graph', 'reserved'), False, (),
+    ),
+    0x90: CommandLayout(
+        "BLAS", "blas", Struct("<IIIIIIIIIIIIIIqqqQQQqqqqqqq16s16s"),
+        ('routine', 'a_type', 'b_type', 'c_type', 'compute_type', 'math_mode', 'a_operation', 'b_operation', 'side', 'fill', 'diagonal', 'blas_flags', 'stream', 'reserved', 'm', 'n', 'k', 'a', 'b', 'c', 'a_step', 'b_step', 'c_step', 'a_stride', 'b_stride', 'c_stride', 'batch', 'alpha', 'beta'), False, (),
+    ),
+    0x91: CommandLayout(
+        "BLAS_PREPARE", "blas_prepare", Struct("<"),
+        (), False, (),
     ),
     0x100: CommandLayout(
         "CHANNEL_CREATE", "channel_create", Struct("<IIII16s"),
@@ -1147,6 +1169,47 @@ class ChannelCommands(Protocol):
         reserved: int,
     ) -> Outcome:
         """Destroys a graph once its launches are done."""
+        ...
+
+    def blas(
+        self,
+        routine: int,
+        a_type: int,
+        b_type: int,
+        c_type: int,
+        compute_type: int,
+        math_mode: int,
+        a_operation: int,
+        b_operation: int,
+        side: int,
+        fill: int,
+        diagonal: int,
+        blas_flags: int,
+        stream: int,
+        reserved: int,
+        m: int,
+        n: int,
+        k: int,
+        a: int,
+        b: int,
+        c: int,
+        a_step: int,
+        b_step: int,
+        c_step: int,
+        a_stride: int,
+        b_stride: int,
+        c_stride: int,
+        batch: int,
+        alpha: bytes,
+        beta: bytes,
+    ) -> Outcome:
+        """Carries out a routine of cuBLAS; what a routine has no use for is 0."""
+        ...
+
+    def blas_prepare(
+        self,
+    ) -> Outcome:
+        """Gets ready for routines of cuBLAS in the header's context."""
         ...
 
 class AdminCommands(Protocol):

@@ -13,6 +13,7 @@ SCALARS: Final = {
     "__u32": "I",
     "__s32": "i",
     "__u64": "Q",
+    "__s64": "q",
 }
 
 
@@ -120,6 +121,11 @@ def s32(name: str, doc: str, count: int = 1) -> Field:
 def u64(name: str, doc: str, count: int = 1) -> Field:
     """An unsigned 64-bit member."""
     return Field(name, "__u64", doc, count)
+
+
+def s64(name: str, doc: str) -> Field:
+    """A signed 64-bit member."""
+    return Field(name, "__s64", doc)
 
 
 def constants(group: str, *rows: tuple[str, int, str]) -> tuple[Constant, ...]:

@@ -209,6 +209,20 @@ CONSTANTS: Final = (
         ("IMAGE_CUBIN", 2, "an ELF cubin"),
     ),
     *constants(
+        "Routines of VGPU_OP_BLAS",
+        ("BLAS_GEMM", 1, "C = alpha op(A) op(B) + beta C"),
+        ("BLAS_TRSM", 2, "solves op(A) X = alpha B, or X op(A) = alpha B; X replaces B"),
+    ),
+    *constants(
+        "Flags of VGPU_OP_BLAS",
+        ("BLAS_FLAG_DEVICE_SCALARS", 1 << 0, "alpha and beta are device pointers"),
+        (
+            "BLAS_FLAG_POINTER_ARRAYS",
+            1 << 1,
+            "a, b and c point to device arrays of `batch` pointers",
+        ),
+    ),
+    *constants(
         "Device attributes",
         ("ATTRIBUTE_COUNT", 512, "entries of vgpu_device_info.attributes"),
         ("ATTRIBUTE_ABSENT", -0x80000000, "the device does not know this attribute"),

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from vgpu_host.executors.blas import BlasCall
+
 #: Says whether what was asked for is done; raises CudaError when it failed.
 Poll = Callable[[], bool]
 
@@ -306,6 +308,14 @@ class Executor(Protocol):
 
     def graph_destroy(self, graph: Graph) -> None:
         """Destroy a graph once its launches are done (cuGraphExecDestroy)."""
+        ...
+
+    def blas_prepare(self) -> None:
+        """Get ready for routines of cuBLAS in the current context (cublasCreate)."""
+        ...
+
+    def blas(self, call: BlasCall, stream: Stream | None) -> None:
+        """Queue a routine of cuBLAS."""
         ...
 
     def close(self) -> None:

@@ -36,6 +36,7 @@ from vgpu_host.executors.base import (
     Poll,
     Stream,
 )
+from vgpu_host.executors.blas import BlasCall
 from vgpu_host.executors.cuda_attributes import NOT_CARRIED, OWN
 from vgpu_host.executors.cuda_graphs import CudaGraph, GraphBuilder
 
@@ -587,6 +588,14 @@ class CudaExecutor:
         )
         if error:
             raise self._error(error, "cuLaunchKernel")
+
+    def blas_prepare(self) -> None:
+        """Refused."""
+        raise CudaError(801, "cuBLAS on a physical GPU")
+
+    def blas(self, call: BlasCall, stream: Stream | None) -> None:
+        """Refused."""
+        raise CudaError(801, "cuBLAS on a physical GPU")
 
     # -- streams and events ----------------------------------------------------------------------
 

@@ -71,6 +71,14 @@ def test_core_path_of_the_driver_api(programs: Path, server: DeviceServer) -> No
     assert output.endswith("passed\n")
 
 
+def test_core_path_of_cublas(programs: Path, server: DeviceServer) -> None:
+    assert run(server, programs / "cublas_api") == (0, "passed\n")
+    deadline = monotonic() + 20
+    while not (ended := server.snapshot()["ended_channels"]):
+        assert monotonic() < deadline, "the program's channel does not end"
+    assert ended[-1]["refused_functions"] == {"cublasSetBackdoor": 1}
+
+
 def test_threads_share_a_context_and_a_full_ring(programs: Path, server: DeviceServer) -> None:
     assert run(server, programs / "thread_stress", 6, 2) == (0, "passed\n")
 

@@ -30,6 +30,8 @@ from vgpu_host.executors.base import (
 )
 from vgpu_host.executors.base import Function as FunctionHandle
 from vgpu_host.executors.base import Module as ModuleHandle
+from vgpu_host.executors.blas import BlasCall
+from vgpu_host.executors.software.blas import Blas
 from vgpu_host.executors.software.device_attributes import SHARED_PER_BLOCK
 from vgpu_host.executors.software.errors import DeviceFault, PtxError
 from vgpu_host.executors.software.gpu import SoftwareGpu
@@ -112,6 +114,7 @@ class SoftwareExecutor:
             watchdog_s=watchdog_s,
             cache_dir=cache_dir,
         )
+        self._blas = Blas(self._gpu.check_range)
         self._current: _Context | None = None
 
     def describe(self) -> DeviceDescription:
@@ -453,6 +456,20 @@ class SoftwareExecutor:
             raise CudaError(error.result, error.log, error.log) from error
         except ValueError as error:
             raise CudaError(_INVALID_VALUE, str(error)) from error
+
+    def blas_prepare(self) -> None:
+        """Nothing to make ready."""
+        self._context()
+
+    @queued
+    def blas(self, call: BlasCall, stream: Stream | None) -> None:
+        """Run a routine of cuBLAS to its end."""
+        context = self._ready(stream)
+        try:
+            self._blas.run(call)
+        except DeviceFault as fault:
+            context.fault = DeviceFault(fault.result, fault.message)
+            raise CudaError(fault.result, fault.message) from fault
 
     # -- streams and events ----------------------------------------------------------------------
 

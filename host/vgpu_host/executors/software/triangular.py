@@ -1,0 +1,62 @@
+"""Triangular systems by blocked forward substitution, for whole batches at once.
+
+Upper triangles are solved as lower ones read backwards. Within a block one row is solved after the
+other, so that a zero on the diagonal gives infinities and NaNs, as cuBLAS does, and no exception.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vgpu_host.executors.blas import BlasCall, Diagonal, Fill, Operation, Side
+
+_BLOCK: Final = 32
+
+Array = NDArray[Any]
+
+
+def solve(call: BlasCall, a: Array, b: Array, alpha: Any) -> None:
+    """Replace B by X where op(A) X = alpha B, or X op(A) = alpha B.
+
+    Args:
+        call: Side, triangle, operation and diagonal.
+        a: A', of shape (batch, order, order); only its triangle is used.
+        b: B', of shape (batch, n, m); overwritten.
+        alpha: Scalar of their type.
+    """
+    lower = call.fill is Fill.LOWER
+    stored = np.tril(a.swapaxes(-1, -2)) if lower else np.triu(a.swapaxes(-1, -2))
+    matrix = stored
+    if call.a_operation is not Operation.N:
+        matrix = stored.swapaxes(-1, -2)
+        lower = not lower
+        if call.a_operation is Operation.C:
+            matrix = matrix.conj()
+    if call.side is Side.LEFT:
+        right = b.swapaxes(-1, -2)
+    else:
+        matrix = matrix.swapaxes(-1, -2)
+        lower = not lower
+        right = b
+    x = right * alpha if alpha != 0 else np.zeros_like(right)
+    if lower:
+        _substitute(matrix, x, call.diagonal)
+    else:
+        _substitute(matrix[..., ::-1, ::-1], x[..., ::-1, :], call.diagonal)
+    right[...] = x
+
+
+def _substitute(matrix: Array, x: Array, diagonal: Diagonal) -> None:
+    """Solve with a lower triangle, in place."""
+    order = matrix.shape[-1]
+    for start in range(0, order, _BLOCK):
+        end = min(start + _BLOCK, order)
+        x[..., start:end, :] -= matrix[..., start:end, :start] @ x[..., :start, :]
+        for row in range(start, end):
+            known = matrix[..., row : row + 1, start:row] @ x[..., start:row, :]
+            x[..., row, :] -= known[..., 0, :]
+            if diagonal is Diagonal.NON_UNIT:
+                x[..., row, :] /= matrix[..., row, row, np.newaxis]

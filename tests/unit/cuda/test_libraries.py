@@ -1,0 +1,68 @@
+"""The guest's libraries beside libcuda: their exports and what they need."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vgpu_stub.abi.library_api import LIBRARIES, Library, State, symbols
+
+VERSIONS = [(library, version) for library in LIBRARIES for version in library.sonames]
+
+
+def exports(path: Path) -> set[str]:
+    """Symbols of a library, with their version node."""
+    table = subprocess.run(
+        ["nm", "--dynamic", "--defined-only", "--with-symbol-versions", path],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    rows = [line.split() for line in table.splitlines()]
+    return {name for _, kind, name in rows if kind in "TW"}
+
+
+@pytest.mark.parametrize(("library", "version"), VERSIONS)
+def test_exports_are_the_table_and_nothing_else(
+    build: Path, library: Library, version: str
+) -> None:
+    soname = library.sonames[version]
+    node = f"@@{soname}" if library.versioned else ""
+    expected = {f"{row.name}{node}" for row in symbols(library) if version in row.versions}
+    assert exports(build / soname) == expected
+
+
+@pytest.mark.parametrize(("library", "version"), VERSIONS)
+def test_libraries_need_ours_and_the_c_library_only(
+    build: Path, library: Library, version: str
+) -> None:
+    soname = library.sonames[version]
+    dynamic = subprocess.run(
+        ["readelf", "--dynamic", build / soname], check=True, capture_output=True, text=True
+    ).stdout
+    assert f"soname: [{soname}]" in dynamic
+    needed = {line.split("[")[1][:-1] for line in dynamic.splitlines() if "(NEEDED)" in line}
+    assert needed <= {"libcuda.so.1", "libc.so.6"}
+
+
+def test_what_ggml_imports_of_cublas_works() -> None:
+    (cublas,) = (library for library in LIBRARIES if library.name == "cublas")
+    states = {row.name: row.state for row in symbols(cublas)}
+    for name in (
+        "cublasCreate_v2",
+        "cublasDestroy_v2",
+        "cublasSetStream_v2",
+        "cublasSetMathMode",
+        "cublasSetWorkspace_v2",
+        "cublasGetStatusString",
+        "cublasSgemm_v2",
+        "cublasSgemmBatched",
+        "cublasSgemmStridedBatched",
+        "cublasGemmEx",
+        "cublasGemmBatchedEx",
+        "cublasGemmStridedBatchedEx",
+        "cublasStrsmBatched",
+    ):
+        assert states[name] is not State.REFUSED, name
