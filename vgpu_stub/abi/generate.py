@@ -273,6 +273,7 @@ def outputs() -> dict[Path, str]:
         **driver_api.outputs(),
         **library_api.outputs(),
         **driver_calls.outputs(),
+        **library_api.outputs(),
     }
 
 

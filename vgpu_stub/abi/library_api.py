@@ -60,6 +60,12 @@ class Library:
 
 LIBRARIES: Final = (
     Library(
+        "runtime",
+        "CUDA runtime",
+        {"12": "libcudart.so.12", "13": "libcudart.so.13"},
+        "cudaErrorNotSupported",
+    ),
+    Library(
         "cublas",
         "cuBLAS",
         {"12": "libcublas.so.12", "13": "libcublas.so.13"},
