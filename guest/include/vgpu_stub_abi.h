@@ -127,7 +127,7 @@
 
 /* Device status (DEVICE_STATUS) */
 #define VGPU_STATUS_BYTES 0x1000 /* bytes of a reply: struct vgpu_device_status and what follows it */
-#define VGPU_STATUS_PROCESSES 0x80 /* most processes that a reply lists */
+#define VGPU_STATUS_PROCESSES 0x76 /* most processes that a reply lists */
 #define VGPU_KNOWN_MEMORY_TOTAL 1 /* `memory_total` holds a value */
 #define VGPU_KNOWN_MEMORY_USED 2 /* `memory_used` holds a value */
 #define VGPU_KNOWN_MEMORY_FREE 4 /* `memory_free` holds a value */
@@ -179,6 +179,7 @@
 #define VGPU_KNOWN_ARCHITECTURE 0x1000000000000 /* `architecture` holds a value */
 #define VGPU_KNOWN_CORES 0x2000000000000 /* `cores` holds a value */
 #define VGPU_KNOWN_MEMORY_BUS_BITS 0x4000000000000 /* `memory_bus_bits` holds a value */
+#define VGPU_KNOWN_PROCESS_USE 0x8000000000000 /* `process_use` holds a value */
 
 /* Opcode ranges */
 #define VGPU_OPCODE_COUNT 0x100 /* opcodes of ordinary channels are below this */
@@ -415,9 +416,9 @@ struct vgpu_device_status {
 	__u32 architecture; /* nvmlDeviceArchitecture_t */
 	__u32 cores; /* CUDA cores */
 	__u32 memory_bus_bits; /* width of the memory bus */
+	__u32 process_use; /* 1: the percentages of processes are measured */
 	__u32 sample_period_us; /* over which utilisation was measured */
 	__u32 process_count; /* processes that follow, at most VGPU_STATUS_PROCESSES */
-	__u32 reserved; /* 0 */
 	__u8 driver_version[32]; /* of the host's GPU driver, NUL-terminated */
 };
 
@@ -426,8 +427,10 @@ struct vgpu_device_process {
 	__u64 memory_bytes; /* device memory that it holds */
 	__u32 pid; /* process of the guest, as CHANNEL_CREATE gave it */
 	__u32 channel; /* channel number */
-	__u32 busy_percent; /* time in which its commands were carried out */
-	__u32 reserved; /* 0 */
+	__u32 gpu_percent; /* time in which its work was carried out */
+	__u32 memory_percent; /* time in which it read or wrote device memory */
+	__u32 encoder_percent; /* of the video encoder */
+	__u32 decoder_percent; /* of the video decoder */
 };
 
 /* Does nothing; also fills the end of the ring. */
@@ -864,7 +867,7 @@ static_assert(sizeof(struct vgpu_parameter_info) == 8, "vgpu_parameter_info");
 static_assert(sizeof(struct vgpu_scatter_entry) == 16, "vgpu_scatter_entry");
 static_assert(sizeof(struct vgpu_scatter_block) == 16, "vgpu_scatter_block");
 static_assert(sizeof(struct vgpu_device_status) == 312, "vgpu_device_status");
-static_assert(sizeof(struct vgpu_device_process) == 24, "vgpu_device_process");
+static_assert(sizeof(struct vgpu_device_process) == 32, "vgpu_device_process");
 static_assert(sizeof(struct vgpu_cmd_nop) == 16,
 	      "vgpu_cmd_nop");
 static_assert(sizeof(struct vgpu_cmd_context_create) == 24,

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib
 import logging
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
 from vgpu_stub.abi import generated as abi
+from vgpu_stub.device.status import ProcessUse
 
 _log = logging.getLogger(__name__)
+_PERIOD_US: Final = 1_000_000
 
 #: By member of `struct vgpu_device_status`: function of pynvml, arguments after the handle, and the
 #: member or index of its result where that is a structure or a pair.
@@ -140,6 +143,16 @@ class NvmlSensors:
         """Device memory in bytes by process id of the host; empty where NVML cannot tell."""
         processes = self._ask(self._nvml.nvmlDeviceGetComputeRunningProcesses) or ()
         return {row.pid: row.usedGpuMemory for row in processes if row.usedGpuMemory is not None}
+
+    def process_use(self) -> dict[int, ProcessUse]:
+        """What processes used in the last second, by process id of the host."""
+        since_us = time.time_ns() // 1000 - _PERIOD_US
+        samples = self._ask(self._nvml.nvmlDeviceGetProcessUtilization, since_us) or ()
+        # In order of time: the last of a process counts.
+        return {
+            row.pid: ProcessUse(row.smUtil, row.memUtil, row.encUtil, row.decUtil)
+            for row in samples
+        }
 
     def _memory(self) -> dict[str, int]:
         version = getattr(self._nvml, "nvmlMemory_v2", None)

@@ -20,7 +20,12 @@ from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.channels import Channel, ChannelState
 from vgpu_stub.device.gpu import VirtualGpu
 from vgpu_stub.device.rings import channel_offset
-from vgpu_stub.device.status import DeviceProcess, DeviceStatus, StatusUnavailableError
+from vgpu_stub.device.status import (
+    DeviceProcess,
+    DeviceStatus,
+    ProcessUse,
+    StatusUnavailableError,
+)
 
 _TICK_S: Final = 0.25
 _PERIOD_NS: Final = 1_000_000_000
@@ -61,6 +66,20 @@ class PhysicalGpu(Protocol):
     def process_memory(self) -> dict[int, int]:
         """Device memory in bytes by process id of the host."""
         ...
+
+    def process_use(self) -> dict[int, ProcessUse]:
+        """What processes used, by process id of the host; those that used nothing may be absent."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a physical GPU said, and when."""
+
+    time_ns: int
+    measured: dict[str, int]
+    memory: dict[int, int]
+    use: dict[int, ProcessUse]
 
 
 @dataclass(frozen=True)
@@ -112,7 +131,7 @@ class Telemetry:
         self._ended_ns = 0
         self._samples: deque[_Sample] = deque()
         self._asked = False
-        self._answer: tuple[int, dict[str, int], dict[int, int]] | None = None
+        self._answer: _Answer | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="vgpu-telemetry", daemon=True)
         self._remember(self._sample(list(self._readings())))
@@ -132,17 +151,26 @@ class Telemetry:
         def percent(busy_ns: int) -> int:
             return max(0, min(100, round(100 * busy_ns / period_ns)))
 
-        busy = percent(now.total_ns - before.total_ns)
+        def software_use(reading: _Reading) -> ProcessUse:
+            busy = percent(reading.busy_ns - before.by_worker.get(reading.worker_pid, 0))
+            return ProcessUse(busy, busy)
+
         if self._gpu:
-            measured, by_process = self._ask_gpu()
+            answer = self._ask_gpu()
+            measured, memory, use = answer.measured, answer.memory, answer.use
+            # In a container NVML may know processes by other numbers than we do.
+            if all(reading.worker_pid in memory for reading in readings if reading.alive):
+                measured = {**measured, "process_use": 1}
         else:
-            measured, by_process = self._software_values(readings, busy), {}
+            busy = percent(now.total_ns - before.total_ns)
+            measured, memory = self._software_values(readings, busy), {}
+            use = {reading.worker_pid: software_use(reading) for reading in readings}
         rows = tuple(
             DeviceProcess(
                 reading.guest_pid,
                 reading.channel,
-                by_process.get(reading.worker_pid, reading.memory_bytes),
-                percent(reading.busy_ns - before.by_worker.get(reading.worker_pid, 0)),
+                memory.get(reading.worker_pid, reading.memory_bytes),
+                use.get(reading.worker_pid, ProcessUse()),
             )
             for reading in readings
             if reading.alive
@@ -190,13 +218,14 @@ class Telemetry:
             "memory_percent": busy,
             "architecture": _NO_ARCHITECTURE,
             "brand": _NO_BRAND,
+            "process_use": 1,
         }
 
-    def _ask_gpu(self) -> tuple[dict[str, int], dict[int, int]]:
+    def _ask_gpu(self) -> _Answer:
         asked_ns = time.monotonic_ns()
 
         def answered() -> bool:
-            return self._answer is not None and self._answer[0] >= asked_ns - _FRESH_NS
+            return self._answer is not None and self._answer.time_ns >= asked_ns - _FRESH_NS
 
         with self._condition:
             if not answered():
@@ -207,7 +236,7 @@ class Telemetry:
                         f"NVML has not answered within {_ANSWER_TIMEOUT_S} s"
                     )
             assert self._answer is not None
-            return self._answer[1], self._answer[2]
+            return self._answer
 
     def _run(self) -> None:
         while True:
@@ -218,9 +247,10 @@ class Telemetry:
                 asked, self._asked = self._asked, False
             self._remember(self._sample(list(self._readings())))
             if asked and self._gpu:
-                values, by_process = self._gpu.measure(), self._gpu.process_memory()
+                gpu = self._gpu
+                values = gpu.measure(), gpu.process_memory(), gpu.process_use()
                 with self._condition:
-                    self._answer = (time.monotonic_ns(), values, by_process)
+                    self._answer = _Answer(time.monotonic_ns(), *values)
                     self._condition.notify_all()
 
     def _remember(self, sample: _Sample) -> None:

@@ -18,7 +18,7 @@ from vgpu_host.telemetry import Telemetry
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.abi.generated import Opcode
 from vgpu_stub.device.gpu import VirtualGpu
-from vgpu_stub.device.status import DeviceStatus, StatusUnavailableError
+from vgpu_stub.device.status import DeviceStatus, ProcessUse, StatusUnavailableError
 from vgpu_stub.driver import DriverError, GuestDriver
 from vgpu_stub.vfio_user import Server
 
@@ -71,6 +71,7 @@ def test_an_idle_software_gpu_has_free_memory_and_no_sensors(monitor: GuestDrive
         "memory_percent": 0,
         "architecture": 0xFFFF_FFFF,
         "brand": 0,
+        "process_use": 1,
     }
 
 
@@ -121,7 +122,7 @@ def test_work_shows_up_as_utilisation_and_goes_again(
             channel.call(Opcode.MEMSET, memory, 128 * MIB, 7, 1, 0, 0, context=context)
         status = read_status(monitor)
         percent = status.measured["gpu_percent"]
-        return percent > 50 and status.processes[0].busy_percent == percent
+        return percent > 50 and status.processes[0].use == (percent, percent, 0, 0)
 
     wait_until(busy, "more than half of a second's time is work")
     wait_until(lambda: read_status(monitor).measured["gpu_percent"] == 0, "idle again")
@@ -171,6 +172,9 @@ class Sensors:
         return {"memory_used": 11, "memory_total": 100, "memory_free": 89, "temperature_c": 41}
 
     def process_memory(self) -> dict[int, int]:
+        return {}
+
+    def process_use(self) -> dict[int, ProcessUse]:
         return {}
 
 

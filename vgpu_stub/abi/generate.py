@@ -271,7 +271,6 @@ def outputs() -> dict[Path, str]:
         ROOT / "vgpu_stub/abi/generated.py": render_python(),
         ROOT / "docs/commands.md": render_command_reference(),
         **driver_api.outputs(),
-        **library_api.outputs(),
         **driver_calls.outputs(),
         **library_api.outputs(),
     }

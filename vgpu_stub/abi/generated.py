@@ -224,7 +224,7 @@ ATTRIBUTE_ABSENT: Final = -2147483648
 #: bytes of a reply: struct vgpu_device_status and what follows it
 STATUS_BYTES: Final = 0x1000
 #: most processes that a reply lists
-STATUS_PROCESSES: Final = 0x80
+STATUS_PROCESSES: Final = 0x76
 #: `memory_total` holds a value
 KNOWN_MEMORY_TOTAL: Final = 1
 #: `memory_used` holds a value
@@ -327,6 +327,8 @@ KNOWN_ARCHITECTURE: Final = 0x1000000000000
 KNOWN_CORES: Final = 0x2000000000000
 #: `memory_bus_bits` holds a value
 KNOWN_MEMORY_BUS_BITS: Final = 0x4000000000000
+#: `process_use` holds a value
+KNOWN_PROCESS_USE: Final = 0x8000000000000
 
 # Opcode ranges
 #: opcodes of ordinary channels are below this
@@ -566,19 +568,21 @@ DEVICE_STATUS_OFFSETS: Final = {
     "architecture": 256,
     "cores": 260,
     "memory_bus_bits": 264,
-    "sample_period_us": 268,
-    "process_count": 272,
-    "reserved": 276,
+    "process_use": 268,
+    "sample_period_us": 272,
+    "process_count": 276,
     "driver_version": 280,
 }
 
-DEVICE_PROCESS: Final = Struct('<QIIII')
+DEVICE_PROCESS: Final = Struct('<QIIIIII')
 DEVICE_PROCESS_OFFSETS: Final = {
     "memory_bytes": 0,
     "pid": 8,
     "channel": 12,
-    "busy_percent": 16,
-    "reserved": 20,
+    "gpu_percent": 16,
+    "memory_percent": 20,
+    "encoder_percent": 24,
+    "decoder_percent": 28,
 }
 
 class CommandLayout(NamedTuple):

@@ -38,6 +38,7 @@ class Library:
         sonames: By version as its table has it; a symbol's version node is the library's soname.
         refusal: The error that a refused call returns, for people.
         versioned: Whether its symbols carry a version node.
+        counted: What else a refused call does, for people.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Library:
     sonames: dict[str, str]
     refusal: str
     versioned: bool = True
+    counted: str = "counted by name in the channel"
 
     @property
     def table(self) -> Path:
@@ -70,6 +72,14 @@ LIBRARIES: Final = (
         "cuBLAS",
         {"12": "libcublas.so.12", "13": "libcublas.so.13"},
         "CUBLAS_STATUS_NOT_SUPPORTED",
+    ),
+    Library(
+        "nvml",
+        "NVML",
+        {"1": "libnvidia-ml.so.1"},
+        "NVML_ERROR_NOT_SUPPORTED",
+        versioned=False,
+        counted="named where `VGPU_STUB_LOG=info` asks for it",
     ),
 )
 
@@ -140,7 +150,7 @@ def render_reference(library: Library) -> str:
         "",
         f"{sonames}: {len(table)} symbols. {counts[State.WORKS]} work, {counts[State.PARTLY]} work "
         f"in part, {counts[State.REFUSED]} are refused: they",
-        f"return `{library.refusal}` and are counted by name in the channel.",
+        f"return `{library.refusal}` and are {library.counted}.",
         "",
         "| symbol | in | state | note |",
         "| --- | --- | --- | --- |",

@@ -79,6 +79,7 @@ _MEASURED: Final = (
     u32("architecture", "nvmlDeviceArchitecture_t"),
     u32("cores", "CUDA cores"),
     u32("memory_bus_bits", "width of the memory bus"),
+    u32("process_use", "1: the percentages of processes are measured"),
 )
 
 CONSTANTS: Final = (
@@ -230,7 +231,7 @@ CONSTANTS: Final = (
     *constants(
         "Device status (DEVICE_STATUS)",
         ("STATUS_BYTES", 4096, "bytes of a reply: struct vgpu_device_status and what follows it"),
-        ("STATUS_PROCESSES", 128, "most processes that a reply lists"),
+        ("STATUS_PROCESSES", 118, "most processes that a reply lists"),
         *(
             (f"KNOWN_{member.name.upper()}", 1 << bit, f"`{member.name}` holds a value")
             for bit, member in enumerate(_MEASURED)
@@ -415,7 +416,6 @@ DEVICE_STATUS: Final = Structure(
         *_MEASURED,
         u32("sample_period_us", "over which utilisation was measured"),
         u32("process_count", "processes that follow, at most VGPU_STATUS_PROCESSES"),
-        u32("reserved", "0"),
         u8("driver_version", "of the host's GPU driver, NUL-terminated", 32),
     ),
 )
@@ -427,8 +427,10 @@ DEVICE_PROCESS: Final = Structure(
         u64("memory_bytes", "device memory that it holds"),
         u32("pid", "process of the guest, as CHANNEL_CREATE gave it"),
         u32("channel", "channel number"),
-        u32("busy_percent", "time in which its commands were carried out"),
-        u32("reserved", "0"),
+        u32("gpu_percent", "time in which its work was carried out"),
+        u32("memory_percent", "time in which it read or wrote device memory"),
+        u32("encoder_percent", "of the video encoder"),
+        u32("decoder_percent", "of the video decoder"),
     ),
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from vgpu_stub.abi import generated as abi
 
@@ -18,7 +18,6 @@ _FIXED: Final = (
     "known",
     "sample_period_us",
     "process_count",
-    "reserved",
     "driver_version",
 )
 #: Bit of `known` for each measured value.
@@ -29,6 +28,15 @@ class StatusUnavailableError(Exception):
     """Nothing could be measured in time; the text says why."""
 
 
+class ProcessUse(NamedTuple):
+    """What a process used of the device, in percent of the sample period."""
+
+    gpu: int = 0
+    memory: int = 0
+    encoder: int = 0
+    decoder: int = 0
+
+
 @dataclass(frozen=True)
 class DeviceProcess:
     """One channel of a device, as monitors list it.
@@ -37,13 +45,13 @@ class DeviceProcess:
         pid: Process of the guest that made the channel.
         channel: Channel number.
         memory_bytes: Device memory that it holds.
-        busy_percent: Share of the sample period in which its commands were carried out.
+        use: Of GPU, device memory, video encoder and decoder, in percent of the sample period.
     """
 
     pid: int
     channel: int
     memory_bytes: int
-    busy_percent: int
+    use: ProcessUse
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class DeviceStatus:
         values["process_count"] = len(listed)
         values["driver_version"] = self.driver_version.encode()[:31]
         rows = b"".join(
-            abi.DEVICE_PROCESS.pack(row.memory_bytes, row.pid, row.channel, row.busy_percent, 0)
+            abi.DEVICE_PROCESS.pack(row.memory_bytes, row.pid, row.channel, *row.use)
             for row in listed
         )
         return (abi.DEVICE_STATUS.pack(*values.values()) + rows).ljust(abi.STATUS_BYTES, b"\0")
@@ -99,8 +107,8 @@ class DeviceStatus:
             values["sample_period_us"],
             {name: values[name] for name, bit in _KNOWN.items() if values["known"] & bit},
             tuple(
-                DeviceProcess(pid, channel, memory, busy)
-                for memory, pid, channel, busy, _ in abi.DEVICE_PROCESS.iter_unpack(rows)
+                DeviceProcess(pid, channel, memory, ProcessUse(*use))
+                for memory, pid, channel, *use in abi.DEVICE_PROCESS.iter_unpack(rows)
             ),
         )
 

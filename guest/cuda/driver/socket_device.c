@@ -259,6 +259,8 @@ void socket_device_abandon(void)
 	vfio_user_close();
 	close(vectors[0]);
 	close(vectors[1]);
+	admin_head = 0;
+	admin_tail = 0;
 }
 
 int socket_device_open(const char *path, char *reason, size_t room)
