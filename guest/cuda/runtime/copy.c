@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+/* Copies and fills. */
+#include <string.h>
+
+#include "internal.h"
+
+static CUdeviceptr at(const void *pointer)
+{
+	return (CUdeviceptr)(uintptr_t)pointer;
+}
+
+/* Copies in a stream, or, with `wait`, as the synchronous functions do. */
+static cudaError_t copy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+			bool wait, cudaStream_t stream)
+{
+	cudaError_t error = vgpu_context();
+	CUresult result;
+
+	if (error != cudaSuccess)
+		return vgpu_done(error);
+	if (!bytes)
+		return cudaSuccess;
+	switch (kind) {
+	case cudaMemcpyHostToDevice:
+		result = wait ? cuMemcpyHtoD(at(to), from, bytes) :
+				cuMemcpyHtoDAsync(at(to), from, bytes, stream);
+		break;
+	case cudaMemcpyDeviceToHost:
+		result = wait ? cuMemcpyDtoH(to, at(from), bytes) :
+				cuMemcpyDtoHAsync(to, at(from), bytes, stream);
+		break;
+	case cudaMemcpyDeviceToDevice:
+		result = wait ? cuMemcpyDtoD(at(to), at(from), bytes) :
+				cuMemcpyDtoDAsync(at(to), at(from), bytes, stream);
+		break;
+	case cudaMemcpyHostToHost:
+	case cudaMemcpyDefault:
+		result = wait ? cuMemcpy(at(to), at(from), bytes) :
+				cuMemcpyAsync(at(to), at(from), bytes, stream);
+		break;
+	default:
+		return vgpu_done(cudaErrorInvalidMemcpyDirection);
+	}
+	return vgpu_driver_done(result);
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
+{
+	return copy(to, from, bytes, kind, true, NULL);
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+			    cudaStream_t stream)
+{
+	return copy(to, from, bytes, kind, false, stream);
+}
+
+cudaError_t cudaMemcpyPeer(void *to, int to_device, const void *from, int from_device, size_t bytes)
+{
+	int count;
+	cudaError_t error = cudaGetDeviceCount(&count);
+
+	if (error != cudaSuccess)
+		return error;
+	if (to_device < 0 || to_device >= count || from_device < 0 || from_device >= count)
+		return vgpu_done(cudaErrorInvalidDevice);
+	return copy(to, from, bytes, cudaMemcpyDeviceToDevice, true, NULL);
+}
+
+cudaError_t cudaMemcpyPeerAsync(void *to, int to_device, const void *from, int from_device,
+				size_t bytes, cudaStream_t stream)
+{
+	int count;
+	cudaError_t error = cudaGetDeviceCount(&count);
+
+	if (error != cudaSuccess)
+		return error;
+	if (to_device < 0 || to_device >= count || from_device < 0 || from_device >= count)
+		return vgpu_done(cudaErrorInvalidDevice);
+	return copy(to, from, bytes, cudaMemcpyDeviceToDevice, false, stream);
+}
+
+/* One side of a rectangle, as the driver wants it. */
+struct side {
+	CUmemorytype type;
+	const void *host;
+	CUdeviceptr device;
+};
+
+static struct side side_of(const void *pointer, bool host, bool unified)
+{
+	if (unified)
+		return (struct side){ CU_MEMORYTYPE_UNIFIED, NULL, at(pointer) };
+	return host ? (struct side){ CU_MEMORYTYPE_HOST, pointer, 0 } :
+		      (struct side){ CU_MEMORYTYPE_DEVICE, NULL, at(pointer) };
+}
+
+static cudaError_t copy_2d(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+			   size_t width, size_t height, enum cudaMemcpyKind kind, bool wait,
+			   cudaStream_t stream)
+{
+	bool unified = kind == cudaMemcpyDefault;
+	bool from_host = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyHostToHost;
+	bool to_host = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyHostToHost;
+	struct side source = side_of(from, from_host, unified);
+	struct side target = side_of(to, to_host, unified);
+	CUDA_MEMCPY2D rectangle = {
+		.srcMemoryType = source.type,
+		.srcHost = source.host,
+		.srcDevice = source.device,
+		.srcPitch = from_pitch,
+		.dstMemoryType = target.type,
+		.dstHost = (void *)target.host,
+		.dstDevice = target.device,
+		.dstPitch = to_pitch,
+		.WidthInBytes = width,
+		.Height = height,
+	};
+
+	if ((unsigned int)kind > cudaMemcpyDefault)
+		return vgpu_done(cudaErrorInvalidMemcpyDirection);
+	if (width > to_pitch || width > from_pitch)
+		return vgpu_done(cudaErrorInvalidPitchValue);
+	if (!width || !height)
+		return vgpu_done(vgpu_context());
+	VGPU_RETURN_DRIVER(wait ? cuMemcpy2DUnaligned(&rectangle) :
+				  cuMemcpy2DAsync(&rectangle, stream));
+}
+
+cudaError_t cudaMemcpy2D(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+			 size_t width, size_t height, enum cudaMemcpyKind kind)
+{
+	return copy_2d(to, to_pitch, from, from_pitch, width, height, kind, true, NULL);
+}
+
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+			      size_t width, size_t height, enum cudaMemcpyKind kind,
+			      cudaStream_t stream)
+{
+	return copy_2d(to, to_pitch, from, from_pitch, width, height, kind, false, stream);
+}
+
+/* The part of a variable that a copy is about. */
+static cudaError_t part_of(const void *symbol, size_t offset, size_t bytes, CUdeviceptr *address)
+{
+	size_t size;
+	cudaError_t error = vgpu_variable_of(symbol, address, &size);
+
+	if (error == cudaSuccess && (offset > size || bytes > size - offset))
+		error = cudaErrorInvalidValue;
+	*address += error == cudaSuccess ? offset : 0;
+	return error;
+}
+
+static cudaError_t to_symbol(const void *symbol, const void *from, size_t bytes, size_t offset,
+			     enum cudaMemcpyKind kind, bool wait, cudaStream_t stream)
+{
+	CUdeviceptr address = 0;
+	cudaError_t error = part_of(symbol, offset, bytes, &address);
+
+	if (error == cudaSuccess && (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyHostToHost))
+		error = cudaErrorInvalidMemcpyDirection;
+	if (error != cudaSuccess)
+		return vgpu_done(error);
+	return copy((void *)(uintptr_t)address, from, bytes, kind, wait, stream);
+}
+
+static cudaError_t from_symbol(void *to, const void *symbol, size_t bytes, size_t offset,
+			       enum cudaMemcpyKind kind, bool wait, cudaStream_t stream)
+{
+	CUdeviceptr address = 0;
+	cudaError_t error = part_of(symbol, offset, bytes, &address);
+
+	if (error == cudaSuccess && (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyHostToHost))
+		error = cudaErrorInvalidMemcpyDirection;
+	if (error != cudaSuccess)
+		return vgpu_done(error);
+	return copy(to, (void *)(uintptr_t)address, bytes, kind, wait, stream);
+}
+
+cudaError_t cudaMemcpyToSymbol(const void *symbol, const void *from, size_t bytes, size_t offset,
+			       enum cudaMemcpyKind kind)
+{
+	return to_symbol(symbol, from, bytes, offset, kind, true, NULL);
+}
+
+cudaError_t cudaMemcpyToSymbolAsync(const void *symbol, const void *from, size_t bytes,
+				    size_t offset, enum cudaMemcpyKind kind, cudaStream_t stream)
+{
+	return to_symbol(symbol, from, bytes, offset, kind, false, stream);
+}
+
+cudaError_t cudaMemcpyFromSymbol(void *to, const void *symbol, size_t bytes, size_t offset,
+				 enum cudaMemcpyKind kind)
+{
+	return from_symbol(to, symbol, bytes, offset, kind, true, NULL);
+}
+
+cudaError_t cudaMemcpyFromSymbolAsync(void *to, const void *symbol, size_t bytes, size_t offset,
+				      enum cudaMemcpyKind kind, cudaStream_t stream)
+{
+	return from_symbol(to, symbol, bytes, offset, kind, false, stream);
+}
+
+cudaError_t cudaMemset(void *pointer, int value, size_t bytes)
+{
+	if (!bytes)
+		return vgpu_done(vgpu_context());
+	VGPU_RETURN_DRIVER(cuMemsetD8(at(pointer), (unsigned char)value, bytes));
+}
+
+cudaError_t cudaMemsetAsync(void *pointer, int value, size_t bytes, cudaStream_t stream)
+{
+	if (!bytes)
+		return vgpu_done(vgpu_context());
+	VGPU_RETURN_DRIVER(cuMemsetD8Async(at(pointer), (unsigned char)value, bytes, stream));
+}
+
+cudaError_t cudaMemset2D(void *pointer, size_t pitch, int value, size_t width, size_t height)
+{
+	if (!width || !height)
+		return vgpu_done(vgpu_context());
+	VGPU_RETURN_DRIVER(
+		cuMemsetD2D8(at(pointer), pitch, (unsigned char)value, width, height));
+}
+
+cudaError_t cudaMemset2DAsync(void *pointer, size_t pitch, int value, size_t width, size_t height,
+			      cudaStream_t stream)
+{
+	if (!width || !height)
+		return vgpu_done(vgpu_context());
+	VGPU_RETURN_DRIVER(cuMemsetD2D8Async(at(pointer), pitch, (unsigned char)value, width,
+					     height, stream));
+}
