@@ -7,7 +7,7 @@
 
 #define MAX_DEVICES 64
 
-static atomic_bool ready; /* cuInit has succeeded and the driver is new enough */
+static atomic_bool ready;	 /* cuInit has succeeded and the driver is new enough */
 static _Thread_local int chosen; /* cudaSetDevice of this thread */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned int flags_wanted[MAX_DEVICES]; /* cudaSetDeviceFlags, before the context is made */
@@ -23,8 +23,7 @@ cudaError_t vgpu_initialize(void)
 	result = cuInit(0);
 	if (result != CUDA_SUCCESS)
 		return vgpu_error(result);
-	if (cuDriverGetVersion(&version) != CUDA_SUCCESS ||
-	    version / 1000 < CUDART_VERSION / 1000)
+	if (cuDriverGetVersion(&version) != CUDA_SUCCESS || version / 1000 < CUDART_VERSION / 1000)
 		return cudaErrorInsufficientDriver;
 	atomic_store_explicit(&ready, true, memory_order_release);
 	return cudaSuccess;

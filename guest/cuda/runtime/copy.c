@@ -22,21 +22,21 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, enum cudaMemcp
 		return cudaSuccess;
 	switch (kind) {
 	case cudaMemcpyHostToDevice:
-		result = wait ? cuMemcpyHtoD(at(to), from, bytes) :
-				cuMemcpyHtoDAsync(at(to), from, bytes, stream);
+		result = wait ? cuMemcpyHtoD(at(to), from, bytes)
+			      : cuMemcpyHtoDAsync(at(to), from, bytes, stream);
 		break;
 	case cudaMemcpyDeviceToHost:
-		result = wait ? cuMemcpyDtoH(to, at(from), bytes) :
-				cuMemcpyDtoHAsync(to, at(from), bytes, stream);
+		result = wait ? cuMemcpyDtoH(to, at(from), bytes)
+			      : cuMemcpyDtoHAsync(to, at(from), bytes, stream);
 		break;
 	case cudaMemcpyDeviceToDevice:
-		result = wait ? cuMemcpyDtoD(at(to), at(from), bytes) :
-				cuMemcpyDtoDAsync(at(to), at(from), bytes, stream);
+		result = wait ? cuMemcpyDtoD(at(to), at(from), bytes)
+			      : cuMemcpyDtoDAsync(at(to), at(from), bytes, stream);
 		break;
 	case cudaMemcpyHostToHost:
 	case cudaMemcpyDefault:
-		result = wait ? cuMemcpy(at(to), at(from), bytes) :
-				cuMemcpyAsync(at(to), at(from), bytes, stream);
+		result = wait ? cuMemcpy(at(to), at(from), bytes)
+			      : cuMemcpyAsync(at(to), at(from), bytes, stream);
 		break;
 	default:
 		return vgpu_done(cudaErrorInvalidMemcpyDirection);
@@ -91,8 +91,8 @@ static struct side side_of(const void *pointer, bool host, bool unified)
 {
 	if (unified)
 		return (struct side){ CU_MEMORYTYPE_UNIFIED, NULL, at(pointer) };
-	return host ? (struct side){ CU_MEMORYTYPE_HOST, pointer, 0 } :
-		      (struct side){ CU_MEMORYTYPE_DEVICE, NULL, at(pointer) };
+	return host ? (struct side){ CU_MEMORYTYPE_HOST, pointer, 0 }
+		    : (struct side){ CU_MEMORYTYPE_DEVICE, NULL, at(pointer) };
 }
 
 static cudaError_t copy_2d(void *to, size_t to_pitch, const void *from, size_t from_pitch,
@@ -123,8 +123,8 @@ static cudaError_t copy_2d(void *to, size_t to_pitch, const void *from, size_t f
 		return vgpu_done(cudaErrorInvalidPitchValue);
 	if (!width || !height)
 		return vgpu_done(vgpu_context());
-	VGPU_RETURN_DRIVER(wait ? cuMemcpy2DUnaligned(&rectangle) :
-				  cuMemcpy2DAsync(&rectangle, stream));
+	VGPU_RETURN_DRIVER(wait ? cuMemcpy2DUnaligned(&rectangle)
+				: cuMemcpy2DAsync(&rectangle, stream));
 }
 
 cudaError_t cudaMemcpy2D(void *to, size_t to_pitch, const void *from, size_t from_pitch,
@@ -158,7 +158,8 @@ static cudaError_t to_symbol(const void *symbol, const void *from, size_t bytes,
 	CUdeviceptr address = 0;
 	cudaError_t error = part_of(symbol, offset, bytes, &address);
 
-	if (error == cudaSuccess && (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyHostToHost))
+	if (error == cudaSuccess &&
+	    (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyHostToHost))
 		error = cudaErrorInvalidMemcpyDirection;
 	if (error != cudaSuccess)
 		return vgpu_done(error);
@@ -171,7 +172,8 @@ static cudaError_t from_symbol(void *to, const void *symbol, size_t bytes, size_
 	CUdeviceptr address = 0;
 	cudaError_t error = part_of(symbol, offset, bytes, &address);
 
-	if (error == cudaSuccess && (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyHostToHost))
+	if (error == cudaSuccess &&
+	    (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyHostToHost))
 		error = cudaErrorInvalidMemcpyDirection;
 	if (error != cudaSuccess)
 		return vgpu_done(error);
@@ -220,8 +222,7 @@ cudaError_t cudaMemset2D(void *pointer, size_t pitch, int value, size_t width, s
 {
 	if (!width || !height)
 		return vgpu_done(vgpu_context());
-	VGPU_RETURN_DRIVER(
-		cuMemsetD2D8(at(pointer), pitch, (unsigned char)value, width, height));
+	VGPU_RETURN_DRIVER(cuMemsetD2D8(at(pointer), pitch, (unsigned char)value, width, height));
 }
 
 cudaError_t cudaMemset2DAsync(void *pointer, size_t pitch, int value, size_t width, size_t height,
@@ -229,6 +230,6 @@ cudaError_t cudaMemset2DAsync(void *pointer, size_t pitch, int value, size_t wid
 {
 	if (!width || !height)
 		return vgpu_done(vgpu_context());
-	VGPU_RETURN_DRIVER(cuMemsetD2D8Async(at(pointer), pitch, (unsigned char)value, width,
-					     height, stream));
+	VGPU_RETURN_DRIVER(
+		cuMemsetD2D8Async(at(pointer), pitch, (unsigned char)value, width, height, stream));
 }

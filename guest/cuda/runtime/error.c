@@ -109,8 +109,8 @@ const char *cudaGetErrorName(cudaError_t error)
 
 	if (text)
 		return text->name;
-	return cuGetErrorName((CUresult)error, &name) == CUDA_SUCCESS ? name :
-									 "unrecognized error code";
+	return cuGetErrorName((CUresult)error, &name) == CUDA_SUCCESS ? name
+								      : "unrecognized error code";
 }
 
 const char *cudaGetErrorString(cudaError_t error)
@@ -120,7 +120,7 @@ const char *cudaGetErrorString(cudaError_t error)
 
 	if (text)
 		return text->words;
-	return cuGetErrorString((CUresult)error, &words) == CUDA_SUCCESS ?
-		       words :
-		       "unrecognized error code";
+	return cuGetErrorString((CUresult)error, &words) == CUDA_SUCCESS
+		       ? words
+		       : "unrecognized error code";
 }

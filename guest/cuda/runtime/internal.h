@@ -30,8 +30,8 @@ static inline cudaError_t vgpu_error(CUresult result)
 /* Of the driver's answer. */
 static inline cudaError_t vgpu_driver_done(CUresult result)
 {
-	return __builtin_expect(result == CUDA_SUCCESS, 1) ? cudaSuccess :
-							     vgpu_done(vgpu_error(result));
+	return __builtin_expect(result == CUDA_SUCCESS, 1) ? cudaSuccess
+							   : vgpu_done(vgpu_error(result));
 }
 
 /* context.c */
@@ -57,7 +57,7 @@ cudaError_t vgpu_current_device(CUdevice *device);
 
 struct vgpu_binary;
 
-struct vgpu_symbol { /* a kernel or a variable */
+struct vgpu_symbol {	  /* a kernel or a variable */
 	const void *host; /* address by which the program names it */
 	const char *name; /* in the image; belongs to the program */
 	struct vgpu_binary *binary;

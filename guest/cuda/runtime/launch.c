@@ -52,8 +52,8 @@ static cudaError_t launch(CUfunction function, dim3 grid, dim3 block, void **arg
 	result = cuLaunchKernel(function, grid.x, grid.y, grid.z, block.x, block.y, block.z,
 				(unsigned int)shared_bytes, stream, arguments, NULL);
 	/* What the driver calls an invalid value is a shape that the device does not take. */
-	return result == CUDA_ERROR_INVALID_VALUE ? cudaErrorInvalidConfiguration :
-						    vgpu_error(result);
+	return result == CUDA_ERROR_INVALID_VALUE ? cudaErrorInvalidConfiguration
+						  : vgpu_error(result);
 }
 
 cudaError_t cudaLaunchKernel(const void *host, dim3 grid, dim3 block, void **arguments,
@@ -96,8 +96,8 @@ VGPU_EXPORT cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 
 {
 	struct vgpu_symbol *symbol = (struct vgpu_symbol *)kernel;
 	CUfunction function;
-	cudaError_t error = symbol && symbol->binary ? vgpu_kernel(symbol, &function) :
-						       cudaErrorInvalidDeviceFunction;
+	cudaError_t error = symbol && symbol->binary ? vgpu_kernel(symbol, &function)
+						     : cudaErrorInvalidDeviceFunction;
 
 	if (error == cudaSuccess)
 		error = launch(function, grid, block, arguments, shared_bytes, stream);
@@ -144,8 +144,8 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ho
 	return vgpu_done(error);
 }
 
-VGPU_EXPORT cudaError_t cudaLaunchKernelExC_ptsz(const cudaLaunchConfig_t *config,
-						 const void *host, void **arguments)
+VGPU_EXPORT cudaError_t cudaLaunchKernelExC_ptsz(const cudaLaunchConfig_t *config, const void *host,
+						 void **arguments)
 {
 	cudaLaunchConfig_t own;
 

@@ -166,8 +166,8 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
 	CUdeviceptr on_device = 0;
 	void *on_host = NULL;
 	CUpointer_attribute names[] = {
-		CU_POINTER_ATTRIBUTE_MEMORY_TYPE,    CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
-		CU_POINTER_ATTRIBUTE_IS_MANAGED,     CU_POINTER_ATTRIBUTE_DEVICE_POINTER,
+		CU_POINTER_ATTRIBUTE_MEMORY_TYPE,  CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
+		CU_POINTER_ATTRIBUTE_IS_MANAGED,   CU_POINTER_ATTRIBUTE_DEVICE_POINTER,
 		CU_POINTER_ATTRIBUTE_HOST_POINTER,
 	};
 	void *values[] = { &kind, &device, &managed, &on_device, &on_host };
@@ -179,10 +179,10 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
 	if (error != cudaSuccess)
 		return vgpu_done(error);
 	memset(attributes, 0, sizeof(*attributes));
-	attributes->type = managed			    ? cudaMemoryTypeManaged :
-			   kind == CU_MEMORYTYPE_DEVICE ? cudaMemoryTypeDevice :
-			   kind == CU_MEMORYTYPE_HOST   ? cudaMemoryTypeHost :
-							      cudaMemoryTypeUnregistered;
+	attributes->type = managed			  ? cudaMemoryTypeManaged
+			   : kind == CU_MEMORYTYPE_DEVICE ? cudaMemoryTypeDevice
+			   : kind == CU_MEMORYTYPE_HOST	  ? cudaMemoryTypeHost
+							  : cudaMemoryTypeUnregistered;
 	attributes->device = attributes->type == cudaMemoryTypeUnregistered ? -2 : device;
 	attributes->devicePointer = (void *)(uintptr_t)on_device;
 	/* Of memory that nobody registered the pointer itself is the host's. */

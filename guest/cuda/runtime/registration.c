@@ -230,8 +230,8 @@ cudaError_t vgpu_kernel(struct vgpu_symbol *symbol, CUfunction *function)
 
 	if (error != cudaSuccess)
 		return error;
-	if (__builtin_expect(
-		    atomic_load_explicit(&symbol->context_id, memory_order_acquire) == id, 1)) {
+	if (__builtin_expect(atomic_load_explicit(&symbol->context_id, memory_order_acquire) == id,
+			     1)) {
 		*function = (CUfunction)(uintptr_t)atomic_load(&symbol->address);
 		/* Another thread may have moved it to another context in between. */
 		if (atomic_load(&symbol->context_id) == id)

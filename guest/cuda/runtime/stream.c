@@ -55,8 +55,7 @@ cudaError_t cudaStreamGetId(cudaStream_t stream, unsigned long long *id)
 cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void *data,
 				  unsigned int flags)
 {
-	VGPU_RETURN_DRIVER(
-		cuStreamAddCallback(stream, (CUstreamCallback)callback, data, flags));
+	VGPU_RETURN_DRIVER(cuStreamAddCallback(stream, (CUstreamCallback)callback, data, flags));
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *data)

@@ -1,0 +1,34 @@
+# libcudart.so.12 and libcudart.so.13: one source, compiled against the headers of each.
+# CUDA_INCLUDE has those of CUDA 13, CUDA12_INCLUDE those of CUDA 12; where a machine has no
+# headers of CUDA 12 that library is left out.
+
+CUDA12_INCLUDE ?= $(patsubst %/cuda_runtime_api.h,%,$(firstword $(wildcard \
+	$(ROOT)/.venv/lib/python3*/site-packages/nvidia/cuda_runtime/include/cuda_runtime_api.h)))
+RUNTIME_SOURCES := $(wildcard runtime/*.c)
+# Headers of CUDA 12 come first; crt/host_defines.h is in CUDA_INCLUDE alone.
+RUNTIME_INCLUDE_12 := $(CUDA12_INCLUDE:%=-isystem %)
+RUNTIME_MAJORS := $(if $(CUDA12_INCLUDE),12) 13
+LIBRARIES_MADE += $(RUNTIME_MAJORS:%=$(BUILD)/libcudart.so.%) $(BUILD)/libcudart.so
+
+ifeq ($(CUDA12_INCLUDE),)
+$(info no headers of CUDA 12 (wheel nvidia-cuda-runtime-cu12): libcudart.so.12 is left out)
+endif
+
+define RUNTIME_RULES
+RUNTIME_OBJECTS_$(1) := $$(RUNTIME_SOURCES:runtime/%.c=$$(BUILD)/runtime/$(1)/%.o)
+
+$$(BUILD)/runtime/$(1)/%.o: runtime/%.c Makefile runtime/rules.mk
+	@mkdir -p $$(@D)
+	$$(CC) $$(RUNTIME_INCLUDE_$(1)) $$(FLAGS) $$(LIBRARY_FLAGS) $$(CFLAGS) -MMD -MP -c $$< -o $$@
+
+$$(BUILD)/libcudart.so.$(1): $$(RUNTIME_OBJECTS_$(1)) generated/libcudart.so.$(1).map $$(BUILD)/libcuda.so
+	$$(CC) -shared $$(CFLAGS) $$(LDFLAGS) -pthread -Wl,-soname,libcudart.so.$(1) -Wl,-z,defs \
+		-Wl,-z,now -Wl,--version-script=generated/libcudart.so.$(1).map \
+		$$(RUNTIME_OBJECTS_$(1)) -L$$(BUILD) -lcuda -o $$@
+
+-include $$(RUNTIME_OBJECTS_$(1):.o=.d)
+endef
+$(foreach major,$(RUNTIME_MAJORS),$(eval $(call RUNTIME_RULES,$(major))))
+
+$(BUILD)/libcudart.so: $(BUILD)/libcudart.so.13
+	ln -sf libcudart.so.13 $@
