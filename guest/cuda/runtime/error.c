@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Last errors, and errors in words. */
 #include "internal.h"
+#include "vgpu_stub_export.h"
 
 static _Thread_local cudaError_t last;
 
@@ -123,4 +124,17 @@ const char *cudaGetErrorString(cudaError_t error)
 	return cuGetErrorString((CUresult)error, &words) == CUDA_SUCCESS
 		       ? words
 		       : "unrecognized error code";
+}
+
+/* refused.c: counts a call that is not supported. */
+int vgpu_runtime_refuse(const char *symbol);
+
+int vgpu_runtime_refuse(const char *symbol)
+{
+	const CUuuid id = VGPU_EXPORT_ID;
+	const void *table;
+
+	if (cuGetExportTable(&table, &id) == CUDA_SUCCESS)
+		((const struct vgpu_export *)table)->refuse(symbol);
+	return vgpu_done(cudaErrorNotSupported);
 }

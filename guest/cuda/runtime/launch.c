@@ -75,7 +75,6 @@ VGPU_EXPORT cudaError_t cudaLaunchKernel_ptsz(const void *host, dim3 grid, dim3 
 				stream ? stream : cudaStreamPerThread);
 }
 
-#if CUDART_VERSION >= 13000
 /*
  * Programs of CUDA 13 keep a handle for each kernel that they launch: __cudaGetKernel
  * gives it once, __cudaLaunchKernel takes it. Ours is the registered symbol.
@@ -111,7 +110,6 @@ VGPU_EXPORT cudaError_t __cudaLaunchKernel_ptsz(cudaKernel_t kernel, dim3 grid, 
 	return __cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes,
 				  stream ? stream : cudaStreamPerThread);
 }
-#endif
 
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *host,
 				void **arguments)

@@ -19,7 +19,7 @@ RUNTIME_OBJECTS_$(1) := $$(RUNTIME_SOURCES:runtime/%.c=$$(BUILD)/runtime/$(1)/%.
 
 $$(BUILD)/runtime/$(1)/%.o: runtime/%.c Makefile runtime/rules.mk
 	@mkdir -p $$(@D)
-	$$(CC) $$(RUNTIME_INCLUDE_$(1)) $$(FLAGS) $$(LIBRARY_FLAGS) $$(CFLAGS) -MMD -MP -c $$< -o $$@
+	$$(CC) $$(RUNTIME_INCLUDE_$(1)) $$(FLAGS) $$(LIBRARY_FLAGS) $$(CFLAGS) -DVGPU_RUNTIME_MAJOR=$(1) -MMD -MP -c $$< -o $$@
 
 $$(BUILD)/libcudart.so.$(1): $$(RUNTIME_OBJECTS_$(1)) generated/libcudart.so.$(1).map $$(BUILD)/libcuda.so
 	$$(CC) -shared $$(CFLAGS) $$(LDFLAGS) -pthread -Wl,-soname,libcudart.so.$(1) -Wl,-z,defs \
