@@ -44,7 +44,7 @@ def test_libraries_need_ours_and_the_c_library_only(
     ).stdout
     assert f"soname: [{soname}]" in dynamic
     needed = {line.split("[")[1][:-1] for line in dynamic.splitlines() if "(NEEDED)" in line}
-    assert needed <= {"libcuda.so.1", "libc.so.6"}
+    assert needed <= {"libcuda.so.1", "libc.so.6", "ld-linux-x86-64.so.2"}
 
 
 def test_what_ggml_imports_of_cublas_works() -> None:
