@@ -209,7 +209,7 @@ cudaError_t cudaDeviceDisablePeerAccess(int peer)
 	X(hostNumaId, HOST_NUMA_ID)
 #endif
 
-/* The header of CUDA 12 gives this name a suffix. */
+/* The header of CUDA 12 makes this cudaGetDeviceProperties_v2. */
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordinal)
 {
 	CUdevice device;
@@ -241,6 +241,23 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
 #endif
 	return cudaSuccess;
 }
+
+#if CUDART_VERSION < 13000
+/* For programs compiled against CUDA 11: their structure ends before the first field of CUDA 12. */
+#undef cudaGetDeviceProperties
+VGPU_EXPORT cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordinal);
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordinal)
+{
+	struct cudaDeviceProp all;
+	cudaError_t error = properties ? cudaGetDeviceProperties_v2(&all, ordinal)
+				       : vgpu_done(cudaErrorInvalidValue);
+
+	if (error == cudaSuccess)
+		memcpy(properties, &all, offsetof(struct cudaDeviceProp, hostRegisterSupported));
+	return error;
+}
+#endif
 
 cudaError_t cudaChooseDevice(int *ordinal, const struct cudaDeviceProp *wanted)
 {
