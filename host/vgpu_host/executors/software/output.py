@@ -62,7 +62,7 @@ class DeviceOutput:
 
     def _receive(self, kind: int, worker: int, active: int, arguments: int, warp: int) -> None:
         rows = (ctypes.c_uint64 * WARP_SIZE * 5).from_address(arguments)
-        cta = struct.unpack("<3I", ctypes.string_at(worker + WORKER["cta_x"], 12))
+        x, y, z = struct.unpack("<3I", ctypes.string_at(worker + WORKER["cta_x"], 12))
         for lane in range(WARP_SIZE):
             if not active >> lane & 1:
                 continue
@@ -71,13 +71,13 @@ class DeviceOutput:
                 continue
             values = [row[lane] for row in rows]
             if kind == OUTPUT_ASSERT:
-                text = self._assertion(values, cta, warp * WARP_SIZE + lane)
+                text = self._assertion(values, (x, y, z), warp * WARP_SIZE + lane)
             else:
                 text, rows[0][lane] = self._format(values[0], values[1])
             with self._lock:
                 self._text += text
 
-    def _assertion(self, values: list[int], cta: tuple[int, ...], thread: int) -> bytes:
+    def _assertion(self, values: list[int], cta: tuple[int, int, int], thread: int) -> bytes:
         message, file, line, function, _ = values
         x, y, _ = self.block
         place = (thread % x, thread // x % y, thread // x // y)
@@ -85,7 +85,9 @@ class DeviceOutput:
             self._string(file),
             line & 0xFFFFFFFF,
             self._string(function),
-            *cta,
+            cta[0],
+            cta[1],
+            cta[2],
             *place,
             self._string(message),
         )
