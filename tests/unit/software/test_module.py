@@ -43,7 +43,7 @@ def test_images_that_are_refused(device: Device, image: bytes, result: int, log:
     [
         ("tex.1d.v4.f32.s32 {%f1, %f2, %f3, %f4}, [t, {%r1}];", "tex"),
         ("frobnicate.b32 %r1, %r2;", "instruction frobnicate is not supported"),
-        ("add.cc.u32 %r1, %r1, %r2;", "modifier .cc"),
+        ("add.wide.u32 %r1, %r1, %r2;", "modifier .wide"),
         ("mov.u32 %r1, %undeclared;", "undeclared register"),
         ("mov.u32 %r1, %pm0;", "special register"),
         ("bra NOWHERE;", "undefined label"),

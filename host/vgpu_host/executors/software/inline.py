@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from .errors import UnsupportedError
 from .ir import (
+    CARRY,
     Address,
     Body,
     Instruction,
@@ -91,7 +92,8 @@ def _inline(
         else:
             body.variables[name] = variable
     for name, storage in callee.registers.items():
-        body.registers[name + suffix] = storage
+        if name != CARRY:
+            body.registers[name + suffix] = storage
     for item in callee.items:
         if isinstance(item, Label):
             names[item.name] = item.name + suffix

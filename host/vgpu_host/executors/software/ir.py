@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 WARP_SIZE = 32
+#: The register that holds the carry of extended-precision arithmetic (CC.CF).
+CARRY = "%cc"
 
 #: LLVM type that stores a PTX type. Half-precision values live in integers, as PTX does itself.
 STORAGE = {
@@ -142,7 +144,7 @@ class Body:
 
     name: str
     items: list[Label | Instruction] = field(default_factory=list)
-    registers: dict[str, str] = field(default_factory=dict)
+    registers: dict[str, str] = field(default_factory=lambda: {CARRY: "i1"})
     variables: dict[str, Variable] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     returns: tuple[Parameter, ...] = ()
@@ -172,6 +174,9 @@ _WITHOUT_RESULT = frozenset(
 )
 
 
+_READS_CARRY = frozenset(("addc", "subc", "madc"))
+
+
 def has_result(instruction: Instruction) -> bool:
     """Whether the first operand is written."""
     if instruction.opcode in ("bar", "barrier"):
@@ -197,13 +202,16 @@ def definitions(instruction: Instruction) -> list[str]:
     """Registers that an instruction writes."""
     if not instruction.operands or not has_result(instruction):
         return []
-    return registers_of(instruction.operands[0])
+    written = registers_of(instruction.operands[0])
+    return [*written, CARRY] if "cc" in instruction.modifiers else written
 
 
 def uses(instruction: Instruction) -> list[str]:
     """Registers that an instruction reads, its predicate included."""
     sources = instruction.operands[1:] if has_result(instruction) else instruction.operands
     names = [name for operand in sources for name in registers_of(operand)]
+    if instruction.opcode in _READS_CARRY:
+        names.append(CARRY)
     if instruction.predicate:
         names.append(instruction.predicate.name)
     return names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vgpu_host.executors.software.ir import BITS as WIDTH
 from vgpu_host.executors.software.ir import STORAGE, Instruction, Vector
 
+from .carry import add_with_carry, multiply_with_carry
 from .emitter import Emitter, Value, integer
 from .floating import emit_float
 from .registry import BITS, INTEGERS, handles
@@ -23,11 +24,14 @@ def is_signed(instruction: Instruction) -> bool:
     return instruction.type[0] == "s"
 
 
-@handles("add sub", f"{INTEGERS} f16 f16x2 f32 f64 {_ROUNDING}")
+@handles("add sub", f"cc {INTEGERS} f16 f16x2 f32 f64 {_ROUNDING}")
 def emit_add(emitter: Emitter, instruction: Instruction) -> None:
     """`add`, `sub`; `.sat` clamps s32 instead of wrapping."""
     if instruction.type in _FLOATING:
         emit_float(emitter, instruction)
+        return
+    if "cc" in instruction.modifiers:
+        add_with_carry(emitter, instruction)
         return
     a, b = sources(emitter, instruction)
     if "sat" in instruction.modifiers:
@@ -44,10 +48,11 @@ def emit_multiply(emitter: Emitter, instruction: Instruction) -> None:
         emit_float(emitter, instruction)
         return
     a, b = sources(emitter, instruction)
-    emitter.write(instruction.operands[0], _product(emitter, instruction, a, b))
+    emitter.write(instruction.operands[0], multiply(emitter, instruction, a, b))
 
 
-def _product(emitter: Emitter, instruction: Instruction, a: Value, b: Value) -> Value:
+def multiply(emitter: Emitter, instruction: Instruction, a: Value, b: Value) -> Value:
+    """The `.lo`, `.hi` or `.wide` part of a product of integers."""
     if "lo" in instruction.modifiers:
         return emitter.op("mul", a, b)
     bits = WIDTH[a.type]
@@ -61,32 +66,45 @@ def _product(emitter: Emitter, instruction: Instruction, a: Value, b: Value) -> 
     return emitter.cast("trunc", emitter.op("lshr", wide, shift), a.type)
 
 
-@handles("mad", f"lo hi wide {INTEGERS} f32 f64 {_ROUNDING}")
+@handles("mad", f"cc lo hi wide {INTEGERS} f32 f64 {_ROUNDING}")
 def emit_multiply_add(emitter: Emitter, instruction: Instruction) -> None:
     """`mad.lo`, `mad.hi`, `mad.wide`; the floating-point `mad` is a fused `fma`."""
     if instruction.type in _FLOATING:
         emit_float(emitter, instruction)
         return
+    if "cc" in instruction.modifiers:
+        multiply_with_carry(emitter, instruction)
+        return
     target, first, second, third = instruction.operands
     a, b = emitter.read(first, instruction.type), emitter.read(second, instruction.type)
-    product = _product(emitter, instruction, a, b)
+    product = multiply(emitter, instruction, a, b)
     c = emitter.read(third, f"b{WIDTH[product.type]}")
-    total = emitter.op("add", product, c)
     if "sat" in instruction.modifiers:
-        raise emitter.refuse("mad.hi.sat is not supported")
+        total = emitter.intrinsic("sadd.sat", product, c)
+    else:
+        total = emitter.op("add", product, c)
     emitter.write(target, total)
 
 
-@handles("mul24 mad24", "lo u32 s32")
+@handles("mul24 mad24", "lo hi sat u32 s32")
 def emit_multiply24(emitter: Emitter, instruction: Instruction) -> None:
-    """`mul24.lo`, `mad24.lo`: the low 32 bits of a product of 24-bit numbers."""
+    """`mul24`, `mad24`: bits 0 to 31 or 16 to 47 of a product of 24-bit numbers."""
     operands = sources(emitter, instruction)
     shift = integer(8, "i32")
-    down = "ashr" if is_signed(instruction) else "lshr"
+    signed = is_signed(instruction)
+    down = "ashr" if signed else "lshr"
     a, b = (emitter.op(down, emitter.op("shl", value, shift), shift) for value in operands[:2])
-    result = emitter.op("mul", a, b)
+    if "hi" in instruction.modifiers:
+        a, b = (emitter.resize(value, "i64", signed) for value in (a, b))
+        product = emitter.op("lshr", emitter.op("mul", a, b), integer(16, "i64"))
+        result = emitter.cast("trunc", product, "i32")
+    else:
+        result = emitter.op("mul", a, b)
     if instruction.opcode == "mad24":
-        result = emitter.op("add", result, operands[2])
+        if "sat" in instruction.modifiers:
+            result = emitter.intrinsic("sadd.sat", result, operands[2])
+        else:
+            result = emitter.op("add", result, operands[2])
     emitter.write(instruction.operands[0], result)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vgpu_host.executors.software.ir import BITS as WIDTH
-from vgpu_host.executors.software.ir import Immediate, Instruction
+from vgpu_host.executors.software.ir import Immediate, Instruction, Pair
 
 from .arithmetic import is_signed, sources
 from .emitter import Emitter, Value, integer
@@ -28,10 +28,13 @@ def emit_not(emitter: Emitter, instruction: Instruction) -> None:
         emitter.write(instruction.operands[0], emitter.invert(value))
 
 
-@handles("lop3", "b32")
+@handles("lop3", "b32 or and")
 def emit_lop3(emitter: Emitter, instruction: Instruction) -> None:
-    """`lop3`: any logical function of three inputs, given as a truth table."""
-    target, *inputs, table = instruction.operands
+    """`lop3`: any logical function of three inputs, given as a truth table.
+
+    With `.or` or `.and` also a predicate: whether the result is not 0, combined with another.
+    """
+    target, *inputs, table = instruction.operands[:5]
     if not isinstance(table, Immediate):
         raise emitter.refuse("lop3 needs an immediate truth table")
     values = [emitter.read(operand, "b32") for operand in inputs]
@@ -42,7 +45,14 @@ def emit_lop3(emitter: Emitter, instruction: Instruction) -> None:
         terms = [v if row >> (2 - i) & 1 else emitter.invert(v) for i, v in enumerate(values)]
         term = emitter.op("and", emitter.op("and", terms[0], terms[1]), terms[2])
         result = emitter.op("or", result, term)
-    emitter.write(target, result)
+    if isinstance(target, Pair):
+        operation = next(name for name in ("or", "and") if name in instruction.modifiers)
+        other = emitter.read(instruction.operands[5], "pred")
+        some = emitter.compare("icmp ne", result, integer(0, "i32"))
+        emitter.write(target.first, result)
+        emitter.write(target.second, emitter.op(operation, some, other))
+    else:
+        emitter.write(target, result)
 
 
 @handles("shl shr", f"{BITS} {INTEGERS}")
@@ -163,10 +173,24 @@ def emit_insert(emitter: Emitter, instruction: Instruction) -> None:
     emitter.write(target, emitter.op("or", kept, emitter.op("and", moved, mask)))
 
 
-@handles("prmt", "b32")
+#: Selectors of the special modes by the two low bits of the third operand.
+_PERMUTATIONS = {
+    "f4e": (0x3210, 0x4321, 0x5432, 0x6543),
+    "b4e": (0x5670, 0x6701, 0x7012, 0x0123),
+    "rc8": (0x0000, 0x1111, 0x2222, 0x3333),
+    "ecl": (0x3210, 0x3211, 0x3222, 0x3333),
+    "ecr": (0x0000, 0x1110, 0x2210, 0x3210),
+    "rc16": (0x1010, 0x3232, 0x1010, 0x3232),
+}
+
+
+@handles("prmt", "b32 " + " ".join(_PERMUTATIONS))
 def emit_permute(emitter: Emitter, instruction: Instruction) -> None:
     """`prmt`: pick four bytes of the pair {b, a}; bit 3 of a selector replicates the sign."""
     a, b, selector = sources(emitter, instruction)
+    for mode, choices in _PERMUTATIONS.items():
+        if mode in instruction.modifiers:
+            selector = _choose(emitter, selector, choices)
     pair = emitter.op(
         "or",
         emitter.cast("zext", a, "i64"),
@@ -185,3 +209,84 @@ def emit_permute(emitter: Emitter, instruction: Instruction) -> None:
         byte = emitter.select(wants_sign, sign, byte)
         result = emitter.op("or", result, emitter.op("shl", byte, integer(8 * index, "i32")))
     emitter.write(instruction.operands[0], result)
+
+
+def _choose(emitter: Emitter, index: Value, choices: tuple[int, ...]) -> Value:
+    """The choice that the two low bits of `index` name."""
+    low = emitter.op("and", index, integer(3, "i32"))
+    result: Value = integer(choices[0], "i32")
+    for number, choice in enumerate(choices[1:], 1):
+        hit = emitter.compare("icmp eq", low, integer(number, "i32"))
+        result = emitter.select(hit, integer(choice, "i32"), result)
+    return result
+
+
+@handles("bmsk", "clamp wrap b32")
+def emit_bit_mask(emitter: Emitter, instruction: Instruction) -> None:
+    """`bmsk`: `b` ones from bit `a` on; beyond 31 they are clamped or taken modulo 32."""
+    start, width = (emitter.read(operand, "u32") for operand in instruction.operands[1:])
+    if "wrap" in instruction.modifiers:
+        limit = integer(31, "i32")
+        start, width = emitter.op("and", start, limit), emitter.op("and", width, limit)
+    ones = integer(-1, "i32")
+    low = emitter.invert(shift_clamped(emitter, "shl", emitter.op("or", width, ones), width))
+    emitter.write(instruction.operands[0], shift_clamped(emitter, "shl", low, start))
+
+
+@handles("szext", "clamp wrap u32 s32")
+def emit_sign_extend(emitter: Emitter, instruction: Instruction) -> None:
+    """`szext`: extend the low `b` bits of `a` to a word."""
+    value, width = (
+        emitter.read(instruction.operands[1], "b32"),
+        emitter.read(instruction.operands[2], "u32"),
+    )
+    if "wrap" in instruction.modifiers:
+        width = emitter.op("and", width, integer(31, "i32"))
+    width = emitter.intrinsic("umin", width, integer(32, "i32"))
+    away = emitter.op("sub", integer(32, "i32"), width)
+    lifted = shift_clamped(emitter, "shl", value, away)
+    down = "ashr" if is_signed(instruction) else "lshr"
+    emitter.write(instruction.operands[0], shift_clamped(emitter, down, lifted, away))
+
+
+@handles("fns", "b32")
+def emit_find_nth_set(emitter: Emitter, instruction: Instruction) -> None:
+    """`fns`: position of the n-th set bit from a start, upward or (n < 0) downward."""
+    mask, base, offset = (
+        emitter.read(o, t)
+        for o, t in zip(instruction.operands[1:], ("b32", "b32", "s32"), strict=True)
+    )
+    zero, one, ones = integer(0, "i32"), integer(1, "i32"), integer(-1, "i32")
+    down = emitter.compare("icmp slt", offset, zero)
+    # Downward is upward in the mirrored word.
+    mask = emitter.select(down, emitter.intrinsic("bitreverse", mask), mask)
+    start = emitter.select(down, emitter.op("sub", integer(31, "i32"), base), base)
+    above = shift_clamped(emitter, "shl", emitter.op("or", start, ones), start)
+    left = emitter.op("and", mask, above)
+    wanted = emitter.intrinsic("abs", offset, extra="i1 false")
+    # With offset 0 the bit at the start itself is wanted.
+    is_zero = emitter.compare("icmp eq", offset, zero)
+    here = emitter.op(
+        "and",
+        left,
+        emitter.invert(
+            shift_clamped(
+                emitter, "shl", emitter.op("or", start, ones), emitter.op("add", start, one)
+            )
+        ),
+    )
+    left = emitter.select(is_zero, here, left)
+    wanted = emitter.intrinsic("umax", wanted, one)
+    for step in range(1, 32):
+        again = emitter.compare("icmp ugt", wanted, integer(step, "i32"))
+        without = emitter.op("and", left, emitter.op("sub", left, one))
+        left = emitter.select(again, without, left)
+    found = emitter.intrinsic("cttz", left, extra="i1 false")
+    mirrored = emitter.op("sub", integer(31, "i32"), found)
+    found = emitter.select(down, mirrored, found)
+    none = emitter.op(
+        "or",
+        emitter.compare("icmp eq", left, zero),
+        emitter.compare("icmp ugt", wanted, integer(32, "i32")),
+    )
+    emitter.write(instruction.operands[0], emitter.select(none, ones, found))

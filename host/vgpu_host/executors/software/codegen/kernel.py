@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from vgpu_host.executors.software.ir import WARP_SIZE, Body, Instruction
 from vgpu_host.executors.software.uniformity import Analysis
 
-from . import arithmetic, atomics, bits, compare, control, convert, floating, memory, output, warp
+from . import (
+    arithmetic,
+    atomics,
+    bits,
+    carry,
+    compare,
+    control,
+    convert,
+    floating,
+    memory,
+    output,
+    warp,
+)
 from .control import ControlFlow
 from .driver import DECLARATIONS, driver
 from .emitter import Emitter, Layout, Value, lanes
@@ -15,7 +27,19 @@ from .special import read_special
 from .state import LAUNCH, WORKER
 
 #: Every module that registers instructions; importing them fills the table.
-FAMILIES = (arithmetic, atomics, bits, compare, control, convert, floating, memory, output, warp)
+FAMILIES = (
+    arithmetic,
+    atomics,
+    bits,
+    carry,
+    compare,
+    control,
+    convert,
+    floating,
+    memory,
+    output,
+    warp,
+)
 
 
 @dataclass(frozen=True, slots=True)
