@@ -796,6 +796,8 @@ struct vgpu_cmd_blas {
 	__s64 b_stride; /* elements from one B of the batch to the next */
 	__s64 c_stride; /* elements from one C of the batch to the next */
 	__s64 batch; /* problems of the batch */
+	__u64 workspace; /* device pointer of the program's workspace, or 0 */
+	__u64 workspace_bytes; /* size of the workspace */
 	__u8 alpha[16]; /* scalar of the routine's scale type, or its device pointer */
 	__u8 beta[16]; /* scalar of the routine's scale type, or its device pointer */
 };
@@ -950,7 +952,7 @@ static_assert(sizeof(struct vgpu_cmd_graph_upload) == 24,
 	      "vgpu_cmd_graph_upload");
 static_assert(sizeof(struct vgpu_cmd_graph_destroy) == 24,
 	      "vgpu_cmd_graph_destroy");
-static_assert(sizeof(struct vgpu_cmd_blas) == 208,
+static_assert(sizeof(struct vgpu_cmd_blas) == 224,
 	      "vgpu_cmd_blas");
 static_assert(sizeof(struct vgpu_cmd_blas_prepare) == 16,
 	      "vgpu_cmd_blas_prepare");

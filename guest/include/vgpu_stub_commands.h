@@ -612,7 +612,7 @@ static inline struct vgpu_cmd_graph_destroy vgpu_encode_graph_destroy(__u16 cont
 }
 
 /* Carries out a routine of cuBLAS; what a routine has no use for is 0. */
-static inline struct vgpu_cmd_blas vgpu_encode_blas(__u16 context, __u32 routine, __u32 a_type, __u32 b_type, __u32 c_type, __u32 compute_type, __u32 math_mode, __u32 a_operation, __u32 b_operation, __u32 side, __u32 fill, __u32 diagonal, __u32 blas_flags, __u32 stream, __s64 m, __s64 n, __s64 k, __u64 a, __u64 b, __u64 c, __s64 a_step, __s64 b_step, __s64 c_step, __s64 a_stride, __s64 b_stride, __s64 c_stride, __s64 batch, const __u8 alpha[16], const __u8 beta[16])
+static inline struct vgpu_cmd_blas vgpu_encode_blas(__u16 context, __u32 routine, __u32 a_type, __u32 b_type, __u32 c_type, __u32 compute_type, __u32 math_mode, __u32 a_operation, __u32 b_operation, __u32 side, __u32 fill, __u32 diagonal, __u32 blas_flags, __u32 stream, __s64 m, __s64 n, __s64 k, __u64 a, __u64 b, __u64 c, __s64 a_step, __s64 b_step, __s64 c_step, __s64 a_stride, __s64 b_stride, __s64 c_stride, __s64 batch, __u64 workspace, __u64 workspace_bytes, const __u8 alpha[16], const __u8 beta[16])
 {
 	struct vgpu_cmd_blas cmd = {
 		.header.opcode = VGPU_OP_BLAS,
@@ -644,6 +644,8 @@ static inline struct vgpu_cmd_blas vgpu_encode_blas(__u16 context, __u32 routine
 		.b_stride = b_stride,
 		.c_stride = c_stride,
 		.batch = batch,
+		.workspace = workspace,
+		.workspace_bytes = workspace_bytes,
 		.alpha[0] = alpha[0],
 		.alpha[1] = alpha[1],
 		.alpha[2] = alpha[2],

@@ -631,6 +631,8 @@ class ChannelSession:
         b_stride: int,
         c_stride: int,
         batch: int,
+        workspace: int,
+        workspace_bytes: int,
         alpha: bytes,
         beta: bytes,
     ) -> None:
@@ -664,6 +666,8 @@ class ChannelSession:
                 b_stride,
                 c_stride,
                 batch,
+                workspace,
+                workspace_bytes,
                 alpha,
                 beta,
             )

@@ -460,6 +460,8 @@ COMMANDS: Final = (
             s64("b_stride", "elements from one B of the batch to the next"),
             s64("c_stride", "elements from one C of the batch to the next"),
             s64("batch", "problems of the batch"),
+            u64("workspace", "device pointer of the program's workspace, or 0"),
+            u64("workspace_bytes", "size of the workspace"),
             u8("alpha", "scalar of the routine's scale type, or its device pointer", 16),
             u8("beta", "scalar of the routine's scale type, or its device pointer", 16),
         ),

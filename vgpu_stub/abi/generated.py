@@ -761,8 +761,8 @@ COMMANDS: Final[dict[int, CommandLayout]] = {
         ('graph', 'reserved'), False, (),
     ),
     0x90: CommandLayout(
-        "BLAS", "blas", Struct("<IIIIIIIIIIIIIIqqqQQQqqqqqqq16s16s"),
-        ('routine', 'a_type', 'b_type', 'c_type', 'compute_type', 'math_mode', 'a_operation', 'b_operation', 'side', 'fill', 'diagonal', 'blas_flags', 'stream', 'reserved', 'm', 'n', 'k', 'a', 'b', 'c', 'a_step', 'b_step', 'c_step', 'a_stride', 'b_stride', 'c_stride', 'batch', 'alpha', 'beta'), False, (),
+        "BLAS", "blas", Struct("<IIIIIIIIIIIIIIqqqQQQqqqqqqqQQ16s16s"),
+        ('routine', 'a_type', 'b_type', 'c_type', 'compute_type', 'math_mode', 'a_operation', 'b_operation', 'side', 'fill', 'diagonal', 'blas_flags', 'stream', 'reserved', 'm', 'n', 'k', 'a', 'b', 'c', 'a_step', 'b_step', 'c_step', 'a_stride', 'b_stride', 'c_stride', 'batch', 'workspace', 'workspace_bytes', 'alpha', 'beta'), False, (),
     ),
     0x91: CommandLayout(
         "BLAS_PREPARE", "blas_prepare", Struct("<"),
@@ -1204,6 +1204,8 @@ class ChannelCommands(Protocol):
         b_stride: int,
         c_stride: int,
         batch: int,
+        workspace: int,
+        workspace_bytes: int,
         alpha: bytes,
         beta: bytes,
     ) -> Outcome:

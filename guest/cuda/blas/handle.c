@@ -61,6 +61,8 @@ CUBLAS_EXPORT cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, CUstream 
 	if (!blas_handle_alive(handle))
 		return CUBLAS_STATUS_NOT_INITIALIZED;
 	handle->stream = stream;
+	handle->workspace = NULL; /* as cuBLAS documents it */
+	handle->workspace_bytes = 0;
 	return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -74,15 +76,15 @@ CUBLAS_EXPORT cublasStatus_t cublasGetStream_v2(cublasHandle_t handle, CUstream 
 	return CUBLAS_STATUS_SUCCESS;
 }
 
-/* The device has a workspace for each stream; a program's own is checked and not needed. */
 CUBLAS_EXPORT cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t handle, void *workspace,
 						   size_t bytes)
 {
-	(void)bytes;
 	if (!blas_handle_alive(handle))
 		return CUBLAS_STATUS_NOT_INITIALIZED;
 	if ((uintptr_t)workspace % WORKSPACE_ALIGNMENT)
 		return CUBLAS_STATUS_INVALID_VALUE;
+	handle->workspace = workspace;
+	handle->workspace_bytes = workspace ? bytes : 0;
 	return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -31,6 +31,8 @@ struct cublasContext {
 	cublasPointerMode_t pointer_mode;
 	cublasAtomicsMode_t atomics_mode;
 	unsigned int math_mode; /* cublasMath_t */
+	void *workspace;	/* NULL: cuBLAS' own */
+	size_t workspace_bytes;
 };
 
 bool blas_handle_alive(cublasHandle_t handle);

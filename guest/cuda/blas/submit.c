@@ -150,6 +150,8 @@ struct vgpu_cmd_blas blas_command(cublasHandle_t handle, __u32 routine)
 		.header.slots = VGPU_SLOTS(sizeof(struct vgpu_cmd_blas)),
 		.routine = routine,
 		.math_mode = handle->math_mode,
+		.workspace = blas_address(handle->workspace),
+		.workspace_bytes = handle->workspace_bytes,
 		.blas_flags = handle->pointer_mode == CUBLAS_POINTER_MODE_DEVICE
 				      ? VGPU_BLAS_FLAG_DEVICE_SCALARS
 				      : 0,

@@ -112,7 +112,8 @@ class BlasCall:
     A step is the leading dimension of a matrix or the increment of a vector, a stride the distance
     of two problems of a batch. With `pointer_arrays`, `a`, `b` and `c` are device pointers to
     `batch` device pointers. `alpha` and `beta` are 16 bytes: a value of the routine's scale type,
-    or with `device_scalars` its device pointer.
+    or with `device_scalars` its device pointer. `workspace` is device memory that the
+    program gives for the routine to use, or 0.
     """
 
     routine: Routine
@@ -141,6 +142,8 @@ class BlasCall:
     b_stride: int
     c_stride: int
     batch: int
+    workspace: int
+    workspace_bytes: int
     alpha: bytes
     beta: bytes
 

@@ -38,6 +38,7 @@ from vgpu_host.executors.base import (
 )
 from vgpu_host.executors.blas import BlasCall
 from vgpu_host.executors.cuda_attributes import NOT_CARRIED, OWN
+from vgpu_host.executors.cuda_blas import CudaBlas
 from vgpu_host.executors.cuda_graphs import CudaGraph, GraphBuilder
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class _Context:
     events: list[Any] = field(default_factory=list)
     memory: dict[int, Any] = field(default_factory=dict)
     modules: list[_Module] = field(default_factory=list)
+    blas: CudaBlas | None = None
     graphs: GraphBuilder | None = None
 
 
@@ -249,6 +251,11 @@ class CudaExecutor:
     def context_destroy(self, context: Context) -> None:
         """Destroy a context; its allocations, modules, streams and events go with it."""
         assert isinstance(context, _Context)
+        if context.blas:
+            # In a context that a kernel has broken this fails, and the context's end does it.
+            with contextlib.suppress(CudaError), self._within(context.context):
+                context.blas.close()
+            context.blas = None
         for module in context.modules:
             self._forget_variables(module)
         context.modules.clear()
@@ -590,12 +597,18 @@ class CudaExecutor:
             raise self._error(error, "cuLaunchKernel")
 
     def blas_prepare(self) -> None:
-        """Refused."""
-        raise CudaError(801, "cuBLAS on a physical GPU")
+        """cublasCreate, once for each context."""
+        self._blas()
+
+    def _blas(self) -> CudaBlas:
+        context = self._active()
+        if context.blas is None:
+            context.blas = CudaBlas()
+        return context.blas
 
     def blas(self, call: BlasCall, stream: Stream | None) -> None:
-        """Refused."""
-        raise CudaError(801, "cuBLAS on a physical GPU")
+        """The routine of cuBLAS."""
+        self._blas().run(call, stream)
 
     # -- streams and events ----------------------------------------------------------------------
 

@@ -51,6 +51,8 @@ EMPTY = BlasCall(
     b_stride=0,
     c_stride=0,
     batch=1,
+    workspace=0,
+    workspace_bytes=0,
     alpha=bytes(16),
     beta=bytes(16),
 )
