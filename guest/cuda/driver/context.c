@@ -142,6 +142,8 @@ static CUresult destroy(struct vgpu_context *context)
 	vgpu_host_functions_wait_all(context);
 	if (!atomic_compare_exchange_strong(&context->id, &id, 0))
 		return CUDA_ERROR_INVALID_CONTEXT;
+	vgpu_captures_forget(context, id);
+	vgpu_graphs_forget(context, id);
 	vgpu_streams_forget(context, id);
 	vgpu_events_forget(context, id);
 	vgpu_modules_forget(context, id);
@@ -498,6 +500,10 @@ CUresult cuCtxSynchronize_v2(CUcontext handle)
 	CUresult deferred;
 	CUresult status = named(handle, &context);
 
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_context(context);
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_unsafe();
 	if (status != CUDA_SUCCESS)
 		return status;
 	vgpu_host_functions_wait_all(context);

@@ -35,6 +35,36 @@ static bool is_device_range(CUdeviceptr address, size_t size)
 	       size <= range.size - (address - range.start);
 }
 
+/* The stream of a copy. Whoever waits for its end cannot be captured. */
+static CUresult resolve(CUstream stream, enum wait wait, struct vgpu_stream_ref *ref)
+{
+	CUresult status;
+
+	if (wait == RETURN_WHEN_QUEUED)
+		return vgpu_stream_resolve_work(stream, ref);
+	status = vgpu_stream_resolve(stream, ref);
+	return status == CUDA_SUCCESS ? vgpu_capture_check_unsafe() : status;
+}
+
+/* A copy becomes a node; either side may be host memory. */
+static CUresult capture(const struct vgpu_stream_ref *ref, uint64_t destination, bool to_device,
+			uint64_t source, bool from_device, size_t size)
+{
+	CUDA_MEMCPY3D copy = {
+		.srcMemoryType = from_device ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST,
+		.srcHost = from_device ? NULL : (const void *)source,
+		.srcDevice = from_device ? source : 0,
+		.dstMemoryType = to_device ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST,
+		.dstHost = to_device ? NULL : (void *)destination,
+		.dstDevice = to_device ? destination : 0,
+		.WidthInBytes = size,
+		.Height = 1,
+		.Depth = 1,
+	};
+
+	return vgpu_capture_copy(ref, &copy);
+}
+
 /* Queues a command, or carries it out to its end. */
 static CUresult issue(const struct vgpu_stream_ref *ref, void *command, size_t bytes,
 		      const void *tail, size_t tail_bytes, enum wait wait)
@@ -65,12 +95,14 @@ static CUresult host_to_device(CUdeviceptr destination, const void *source, size
 	struct vgpu_stream_ref ref;
 	uint32_t registration;
 	uint64_t offset;
-	CUresult status = vgpu_stream_resolve(stream, &ref);
+	CUresult status = resolve(stream, wait, &ref);
 
 	if (status != CUDA_SUCCESS || !size)
 		return status;
 	if (!source || !is_device_range(destination, size))
 		return CUDA_ERROR_INVALID_VALUE;
+	if (ref.capturing)
+		return capture(&ref, destination, true, (uintptr_t)source, false, size);
 	if (size <= VGPU_INLINE_COPY_BYTES) {
 		small = vgpu_encode_copy_inline(vgpu_context_handle(ref.context), destination,
 						ref.remote, (__u32)size);
@@ -91,12 +123,14 @@ static CUresult device_to_host(void *destination, CUdeviceptr source, size_t siz
 	struct vgpu_stream_ref ref;
 	uint32_t registration;
 	uint64_t offset;
-	CUresult status = vgpu_stream_resolve(stream, &ref);
+	CUresult status = resolve(stream, wait, &ref);
 
 	if (status != CUDA_SUCCESS || !size)
 		return status;
 	if (!destination || !is_device_range(source, size))
 		return CUDA_ERROR_INVALID_VALUE;
+	if (ref.capturing)
+		return capture(&ref, (uintptr_t)destination, false, source, true, size);
 	/* Memory that the device cannot reach is filled before the call returns, as CUDA allows. */
 	if (!registered(destination, size, &registration, &offset))
 		return vgpu_staging_read(&ref, destination, source, size);
@@ -107,16 +141,18 @@ static CUresult device_to_host(void *destination, CUdeviceptr source, size_t siz
 
 /* Needs no completion: within the device CUDA does not wait for such copies either. */
 static CUresult device_to_device(CUdeviceptr destination, CUdeviceptr source, size_t size,
-				 CUstream stream)
+				 CUstream stream, enum wait wait)
 {
 	struct vgpu_cmd_copy_device_to_device command;
 	struct vgpu_stream_ref ref;
-	CUresult status = vgpu_stream_resolve(stream, &ref);
+	CUresult status = resolve(stream, wait, &ref);
 
 	if (status != CUDA_SUCCESS || !size)
 		return status;
 	if (!is_device_range(destination, size) || !is_device_range(source, size))
 		return CUDA_ERROR_INVALID_VALUE;
+	if (ref.capturing)
+		return capture(&ref, destination, true, source, true, size);
 	command = vgpu_encode_copy_device_to_device(vgpu_context_handle(ref.context), destination,
 						    source, size, ref.remote);
 	return issue(&ref, &command, sizeof(command), NULL, 0, RETURN_WHEN_QUEUED);
@@ -132,7 +168,7 @@ static CUresult any_to_any(CUdeviceptr destination, CUdeviceptr source, size_t s
 	CUresult status;
 
 	if (to_device && from_device)
-		return device_to_device(destination, source, size, stream);
+		return device_to_device(destination, source, size, stream, wait);
 	if (to_device)
 		return host_to_device(destination, (void *)source, size, stream, wait);
 	if (from_device)
@@ -191,24 +227,24 @@ CUresult cuMemcpyDtoHAsync_v2_ptsz(void *destination, CUdeviceptr source, size_t
 
 CUresult cuMemcpyDtoD_v2(CUdeviceptr destination, CUdeviceptr source, size_t size)
 {
-	return device_to_device(destination, source, size, CU_STREAM_LEGACY);
+	return device_to_device(destination, source, size, CU_STREAM_LEGACY, RETURN_WHEN_DONE);
 }
 
 CUresult cuMemcpyDtoD_v2_ptds(CUdeviceptr destination, CUdeviceptr source, size_t size)
 {
-	return device_to_device(destination, source, size, CU_STREAM_PER_THREAD);
+	return device_to_device(destination, source, size, CU_STREAM_PER_THREAD, RETURN_WHEN_DONE);
 }
 
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr destination, CUdeviceptr source, size_t size,
 			      CUstream stream)
 {
-	return device_to_device(destination, source, size, stream);
+	return device_to_device(destination, source, size, stream, RETURN_WHEN_QUEUED);
 }
 
 CUresult cuMemcpyDtoDAsync_v2_ptsz(CUdeviceptr destination, CUdeviceptr source, size_t size,
 				   CUstream stream)
 {
-	return device_to_device(destination, source, size, vgpu_per_thread(stream));
+	return cuMemcpyDtoDAsync_v2(destination, source, size, vgpu_per_thread(stream));
 }
 
 CUresult cuMemcpy(CUdeviceptr destination, CUdeviceptr source, size_t size)
@@ -234,7 +270,7 @@ CUresult cuMemcpyAsync_ptsz(CUdeviceptr destination, CUdeviceptr source, size_t 
 
 /* There is one device, so a peer is the device itself, perhaps in another context. */
 static CUresult peer(CUdeviceptr destination, CUcontext to, CUdeviceptr source, CUcontext from,
-		     size_t size, CUstream stream)
+		     size_t size, CUstream stream, enum wait wait)
 {
 	CUresult status = vgpu_check_initialized();
 
@@ -242,29 +278,29 @@ static CUresult peer(CUdeviceptr destination, CUcontext to, CUdeviceptr source, 
 		return status;
 	if (!vgpu_context_from_handle(to) || !vgpu_context_from_handle(from))
 		return CUDA_ERROR_INVALID_CONTEXT;
-	return device_to_device(destination, source, size, stream);
+	return device_to_device(destination, source, size, stream, wait);
 }
 
 CUresult cuMemcpyPeer(CUdeviceptr destination, CUcontext to, CUdeviceptr source, CUcontext from,
 		      size_t size)
 {
-	return peer(destination, to, source, from, size, CU_STREAM_LEGACY);
+	return peer(destination, to, source, from, size, CU_STREAM_LEGACY, RETURN_WHEN_DONE);
 }
 
 CUresult cuMemcpyPeer_ptds(CUdeviceptr destination, CUcontext to, CUdeviceptr source,
 			   CUcontext from, size_t size)
 {
-	return peer(destination, to, source, from, size, CU_STREAM_PER_THREAD);
+	return peer(destination, to, source, from, size, CU_STREAM_PER_THREAD, RETURN_WHEN_DONE);
 }
 
 CUresult cuMemcpyPeerAsync(CUdeviceptr destination, CUcontext to, CUdeviceptr source,
 			   CUcontext from, size_t size, CUstream stream)
 {
-	return peer(destination, to, source, from, size, stream);
+	return peer(destination, to, source, from, size, stream, RETURN_WHEN_QUEUED);
 }
 
 CUresult cuMemcpyPeerAsync_ptsz(CUdeviceptr destination, CUcontext to, CUdeviceptr source,
 				CUcontext from, size_t size, CUstream stream)
 {
-	return peer(destination, to, source, from, size, vgpu_per_thread(stream));
+	return cuMemcpyPeerAsync(destination, to, source, from, size, vgpu_per_thread(stream));
 }

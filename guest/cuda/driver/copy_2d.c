@@ -80,6 +80,31 @@ static CUresult host_to_host(CUstream stream, const struct side *to, const struc
 	return status;
 }
 
+static CUresult capture(const struct vgpu_stream_ref *ref, const CUDA_MEMCPY2D *copy)
+{
+	CUDA_MEMCPY3D node = {
+		.srcXInBytes = copy->srcXInBytes,
+		.srcY = copy->srcY,
+		.srcMemoryType = copy->srcMemoryType,
+		.srcHost = copy->srcHost,
+		.srcDevice = copy->srcDevice,
+		.srcArray = copy->srcArray,
+		.srcPitch = copy->srcPitch,
+		.dstXInBytes = copy->dstXInBytes,
+		.dstY = copy->dstY,
+		.dstMemoryType = copy->dstMemoryType,
+		.dstHost = copy->dstHost,
+		.dstDevice = copy->dstDevice,
+		.dstArray = copy->dstArray,
+		.dstPitch = copy->dstPitch,
+		.WidthInBytes = copy->WidthInBytes,
+		.Height = copy->Height,
+		.Depth = 1,
+	};
+
+	return vgpu_capture_copy(ref, &node);
+}
+
 static CUresult copy_2d(const CUDA_MEMCPY2D *copy, CUstream stream, bool wait)
 {
 	struct vgpu_stream_ref ref;
@@ -87,14 +112,19 @@ static CUresult copy_2d(const CUDA_MEMCPY2D *copy, CUstream stream, bool wait)
 	struct side to = { 0 };
 	struct vgpu_rows device;
 	struct vgpu_rows host;
-	CUresult status = vgpu_stream_resolve(stream, &ref);
+	CUresult status =
+		wait ? vgpu_stream_resolve(stream, &ref) : vgpu_stream_resolve_work(stream, &ref);
 
+	if (status == CUDA_SUCCESS && wait)
+		status = vgpu_capture_check_unsafe();
 	if (status != CUDA_SUCCESS)
 		return status;
 	if (!copy)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (!copy->WidthInBytes || !copy->Height)
 		return CUDA_SUCCESS;
+	if (ref.capturing)
+		return capture(&ref, copy);
 	status = resolve_side(&from, copy->srcMemoryType, (uintptr_t)copy->srcHost, copy->srcDevice,
 			      copy->srcPitch, copy->srcXInBytes, copy->srcY, copy->WidthInBytes,
 			      copy->Height);

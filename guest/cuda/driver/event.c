@@ -7,6 +7,7 @@
 struct event {
 	struct vgpu_object object;
 	unsigned int flags;
+	struct vgpu_event_capture recorded;
 };
 
 static struct vgpu_pool events = {
@@ -34,6 +35,16 @@ static CUresult resolve(CUevent handle, struct event **event)
 	return vgpu_context_check((*event)->object.context);
 }
 
+CUresult vgpu_event_find(CUevent handle, struct vgpu_object **object)
+{
+	struct event *event;
+	CUresult status = resolve(handle, &event);
+
+	if (status == CUDA_SUCCESS)
+		*object = &event->object;
+	return status;
+}
+
 struct forgotten {
 	struct vgpu_context *context;
 	uint64_t context_id;
@@ -45,8 +56,10 @@ static void forget_one(void *object, void *data)
 	struct forgotten *forgotten = data;
 
 	if (event->object.context == forgotten->context &&
-	    event->object.context_id == forgotten->context_id)
+	    event->object.context_id == forgotten->context_id) {
+		vgpu_capture_forget_event(&event->recorded);
 		vgpu_pool_give(&events, event);
+	}
 }
 
 void vgpu_events_forget(struct vgpu_context *context, uint64_t context_id)
@@ -102,6 +115,7 @@ CUresult cuEventDestroy_v2(CUevent handle)
 						    event->object.remote);
 		status = vgpu_submit(&command, sizeof(command));
 	}
+	vgpu_capture_forget_event(&event->recorded);
 	vgpu_pool_give(&events, event);
 	return status;
 }
@@ -116,16 +130,19 @@ CUresult cuEventRecordWithFlags(CUevent handle, CUstream stream, unsigned int fl
 	struct vgpu_cmd_event_record command;
 	struct vgpu_stream_ref ref;
 	struct event *event;
-	CUresult status = vgpu_stream_resolve(stream, &ref);
+	CUresult status = vgpu_stream_resolve_work(stream, &ref);
 
 	if (status == CUDA_SUCCESS)
 		status = resolve(handle, &event);
 	if (status != CUDA_SUCCESS)
 		return status;
-	if (flags) /* CU_EVENT_RECORD_EXTERNAL has a meaning in capture alone, which is refused */
-		return CUDA_ERROR_INVALID_VALUE;
 	if (event->object.context != ref.context)
 		return CUDA_ERROR_INVALID_HANDLE;
+	if (ref.capturing)
+		return vgpu_capture_event_record(&ref, handle, &event->recorded, flags);
+	if (flags) /* CU_EVENT_RECORD_EXTERNAL has a meaning in captures alone */
+		return CUDA_ERROR_INVALID_VALUE;
+	vgpu_capture_forget_event(&event->recorded);
 	command = vgpu_encode_event_record(vgpu_context_handle(ref.context), event->object.remote,
 					   ref.remote);
 	return vgpu_submit(&command, sizeof(command));
@@ -154,6 +171,8 @@ CUresult cuEventQuery(CUevent handle)
 	struct event *event;
 	CUresult status = resolve(handle, &event);
 
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_event(&event->recorded);
 	if (status != CUDA_SUCCESS)
 		return status;
 	command = vgpu_encode_event_query(vgpu_context_handle(event->object.context),
@@ -172,6 +191,8 @@ CUresult cuEventSynchronize(CUevent handle)
 	CUresult deferred;
 	CUresult status = resolve(handle, &event);
 
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_event(&event->recorded);
 	if (status != CUDA_SUCCESS)
 		return status;
 	command = vgpu_encode_event_synchronize(vgpu_context_handle(event->object.context),
@@ -193,6 +214,8 @@ CUresult cuEventElapsedTime_v2(float *milliseconds, CUevent start_handle, CUeven
 
 	if (status == CUDA_SUCCESS)
 		status = resolve(end_handle, &end);
+	if (status == CUDA_SUCCESS && (start->recorded.id || end->recorded.id))
+		status = CUDA_ERROR_CAPTURED_EVENT;
 	if (status != CUDA_SUCCESS)
 		return status;
 	if (!milliseconds)
@@ -221,14 +244,15 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent handle, unsigned int flags)
 	struct vgpu_cmd_stream_wait_event command;
 	struct vgpu_stream_ref ref;
 	struct event *event;
-	CUresult status = vgpu_stream_resolve(stream, &ref);
+	bool captured;
+	CUresult status = vgpu_stream_resolve_work(stream, &ref);
 
 	if (status == CUDA_SUCCESS)
 		status = resolve(handle, &event);
-	if (status != CUDA_SUCCESS)
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_event_wait(&ref, handle, &event->recorded, flags, &captured);
+	if (status != CUDA_SUCCESS || captured)
 		return status;
-	if (flags) /* CU_EVENT_WAIT_EXTERNAL has a meaning in capture alone, which is refused */
-		return CUDA_ERROR_INVALID_VALUE;
 	if (event->object.context != ref.context) {
 		/* The device orders within one context; wait here for the other one. */
 		return cuEventSynchronize(handle);

@@ -11,10 +11,11 @@
 
 /* Names a command's context and stream. */
 static CUresult address(CUstream stream, void *command, __u32 *remote_stream,
-			struct vgpu_stream_ref *ref)
+			struct vgpu_stream_ref *ref, bool work)
 {
 	struct vgpu_command_header *header = command;
-	CUresult status = vgpu_stream_resolve(stream, ref);
+	CUresult status =
+		work ? vgpu_stream_resolve_work(stream, ref) : vgpu_stream_resolve(stream, ref);
 
 	if (status != CUDA_SUCCESS)
 		return status;
@@ -27,9 +28,12 @@ static CUresult address(CUstream stream, void *command, __u32 *remote_stream,
 static CUresult submit(CUstream stream, void *command, size_t bytes, __u32 *remote_stream)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = address(stream, command, remote_stream, &ref);
+	CUresult status = address(stream, command, remote_stream, &ref, true);
 
-	return status == CUDA_SUCCESS ? vgpu_submit(command, bytes) : status;
+	if (status != CUDA_SUCCESS)
+		return status;
+	return ref.capturing ? vgpu_capture_command(&ref, command, bytes)
+			     : vgpu_submit(command, bytes);
 }
 
 static CUresult call(CUstream stream, void *command, size_t bytes, __u32 *remote_stream,
@@ -38,7 +42,7 @@ static CUresult call(CUstream stream, void *command, size_t bytes, __u32 *remote
 	struct vgpu_stream_ref ref;
 	struct vgpu_ticket ticket;
 	struct vgpu_reply reply;
-	CUresult status = address(stream, command, remote_stream, &ref);
+	CUresult status = address(stream, command, remote_stream, &ref, false);
 
 	if (status == CUDA_SUCCESS)
 		status = vgpu_submit_ticket(command, bytes, NULL, 0, 0, &ticket);

@@ -34,6 +34,8 @@ CUresult cuMemHostAlloc(void **out, size_t size, unsigned int flags)
 	struct vgpu_range range = { .kind = VGPU_RANGE_HOST_ALLOCATED, .flags = flags };
 	CUresult status = vgpu_current(&range.context);
 
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_unsafe();
 	if (status != CUDA_SUCCESS)
 		return status;
 	if (!out || !size || flags & ~(unsigned int)ALLOC_FLAGS)
@@ -73,6 +75,8 @@ CUresult cuMemFreeHost(void *address)
 	struct vgpu_range range;
 	CUresult status = vgpu_check_initialized();
 
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_unsafe();
 	if (status != CUDA_SUCCESS)
 		return status;
 	if (!vgpu_ranges_find(VGPU_SIDE_HOST, (uintptr_t)address, &range) ||
@@ -97,6 +101,8 @@ CUresult cuMemHostRegister_v2(void *address, size_t size, unsigned int flags)
 	CUresult status = vgpu_current(&range.context);
 	int error;
 
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_unsafe();
 	if (status != CUDA_SUCCESS)
 		return status;
 	if (!address || !size || size > UINTPTR_MAX - (uintptr_t)address - page ||
@@ -134,6 +140,8 @@ CUresult cuMemHostUnregister(void *address)
 	struct vgpu_range range;
 	CUresult status = vgpu_check_initialized();
 
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_unsafe();
 	if (status != CUDA_SUCCESS)
 		return status;
 	if (!vgpu_ranges_find(VGPU_SIDE_HOST, (uintptr_t)address, &range) ||

@@ -145,6 +145,8 @@ void vgpu_pool_each(struct vgpu_pool *pool, void (*visit)(void *object, void *da
 /* context.c */
 
 struct vgpu_stream;
+struct vgpu_capture;
+struct vgpu_node_set;
 
 struct vgpu_context {
 	struct vgpu_object object;
@@ -165,6 +167,7 @@ struct vgpu_thread { /* what a thread has of its own */
 	uint32_t depth;
 	uint32_t room;
 	struct vgpu_stream *default_streams; /* per-thread default streams, by context */
+	CUstreamCaptureMode capture_mode;    /* what unsafe calls of the thread respect */
 };
 
 struct vgpu_thread *vgpu_thread(void); /* NULL: out of memory */
@@ -196,21 +199,31 @@ struct vgpu_stream {
 	uint64_t unique;
 	unsigned int flags;
 	int priority;
-	bool per_thread;	  /* a thread's default stream: its thread releases it */
-	struct vgpu_stream *next; /* in vgpu_thread.default_streams */
+	bool per_thread;	      /* a thread's default stream: its thread releases it */
+	struct vgpu_stream *next;     /* in vgpu_thread.default_streams */
+	struct vgpu_capture *capture; /* that the stream takes part in, or NULL; and where in it: */
+	struct vgpu_node_set *leaves; /* the next captured node follows these */
 };
 
 struct vgpu_stream_ref { /* a CUstream argument, resolved */
 	struct vgpu_context *context;
 	struct vgpu_stream *stream; /* NULL: the legacy default stream */
 	uint32_t remote;
+	bool capturing; /* work goes into a graph instead (capture.c) */
 };
 
 /*
- * Resolves a stream argument of the current context and waits for host functions
- * that its work has to follow.
+ * Resolve a stream argument of the current context and wait for host functions
+ * that its work has to follow. vgpu_stream_resolve() is for calls that cannot be
+ * captured, and refuses a stream that is capturing. After vgpu_stream_resolve_work()
+ * the caller looks at `capturing`.
  */
 CUresult vgpu_stream_resolve(CUstream handle, struct vgpu_stream_ref *ref);
+CUresult vgpu_stream_resolve_work(CUstream handle, struct vgpu_stream_ref *ref);
+/* Only looks the stream up. */
+CUresult vgpu_stream_find(CUstream handle, struct vgpu_stream_ref *ref);
+/* Calls `visit` for every stream that takes part in a capture. */
+void vgpu_streams_each(void (*visit)(void *stream, void *data), void *data);
 void vgpu_thread_release_streams(struct vgpu_thread *thread);
 void vgpu_streams_forget(struct vgpu_context *context, uint64_t context_id);
 
@@ -246,6 +259,62 @@ struct vgpu_function {
 };
 
 CUresult vgpu_function_resolve(CUfunction handle, struct vgpu_function **function);
+
+/* launch.c */
+
+struct vgpu_launch { /* a kernel with all that a launch needs */
+	struct vgpu_function *function;
+	__u32 grid[3];
+	__u32 block[3];
+	unsigned int shared_bytes;
+	void **parameters;
+	void **extra;
+};
+
+/* Checks what CUDA checks; `packed` gets the parameter block of `extra`, or NULL. */
+CUresult vgpu_launch_check(const struct vgpu_launch *launch, const void **packed);
+/* Writes the command with its tail, of info.parameter_bytes. */
+void vgpu_launch_encode(const struct vgpu_launch *launch, const void *packed, uint32_t stream,
+			struct vgpu_cmd_launch_kernel *command);
+
+/* capture.c: work of capturing streams becomes nodes of a graph. */
+
+extern atomic_uint vgpu_captures; /* under way; 0: no stream is capturing */
+
+struct vgpu_event_capture { /* where an event was recorded in a capture */
+	uint64_t id;	    /* of the capture; 0: not recorded in one */
+	struct vgpu_node_set *leaves;
+};
+
+CUresult vgpu_capture_kernel(const struct vgpu_stream_ref *ref, const struct vgpu_launch *launch,
+			     const void *packed);
+CUresult vgpu_capture_copy(const struct vgpu_stream_ref *ref, const CUDA_MEMCPY3D *copy);
+CUresult vgpu_capture_memset(const struct vgpu_stream_ref *ref,
+			     const CUDA_MEMSET_NODE_PARAMS *parameters);
+/* A command of another library, complete but for the stream. */
+CUresult vgpu_capture_command(const struct vgpu_stream_ref *ref, const void *command, size_t bytes);
+CUresult vgpu_capture_event_record(const struct vgpu_stream_ref *ref, CUevent event,
+				   struct vgpu_event_capture *recorded, unsigned int flags);
+/* cuStreamWaitEvent(); `captured` says that nothing is left to do outside the capture. */
+CUresult vgpu_capture_event_wait(const struct vgpu_stream_ref *ref, CUevent event,
+				 const struct vgpu_event_capture *recorded, unsigned int flags,
+				 bool *captured);
+/* A call about an event that waits or asks: refused where the event is in a capture. */
+CUresult vgpu_capture_check_event(const struct vgpu_event_capture *recorded);
+void vgpu_capture_forget_event(struct vgpu_event_capture *recorded);
+/* What a stream that is looked up may do; `work` can be captured. */
+CUresult vgpu_capture_admit(struct vgpu_stream_ref *ref, bool work);
+/* A call that captures do not see: refused where the modes of threads and captures say so. */
+CUresult vgpu_capture_check_unsafe(void);
+/* A call that waits for a whole context. */
+CUresult vgpu_capture_check_context(struct vgpu_context *context);
+void vgpu_capture_forget_stream(struct vgpu_stream *stream);
+void vgpu_captures_forget(struct vgpu_context *context, uint64_t context_id);
+/* graph_exec.c */
+void vgpu_graphs_forget(struct vgpu_context *context, uint64_t context_id);
+
+/* event.c: an event of a live context, for a graph. */
+CUresult vgpu_event_find(CUevent handle, struct vgpu_object **event);
 
 /* fatbin.c: picks and unpacks the image of a module. */
 

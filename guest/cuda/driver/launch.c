@@ -68,55 +68,68 @@ static const void *packed_parameters(void **extra, size_t *bytes)
 	return size ? buffer : NULL;
 }
 
-static CUresult launch(CUfunction handle, const __u32 grid[3], const __u32 block[3],
-		       unsigned int shared_bytes, CUstream stream, void **parameters, void **extra)
+CUresult vgpu_launch_check(const struct vgpu_launch *launch, const void **packed)
+{
+	uint32_t bytes = launch->function->info.parameter_bytes;
+	size_t packed_bytes = 0;
+	CUresult status =
+		check_shape(launch->function, launch->grid, launch->block, launch->shared_bytes);
+
+	*packed = NULL;
+	if (status != CUDA_SUCCESS)
+		return status;
+	if (launch->parameters && launch->extra)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!launch->extra)
+		return bytes && !launch->parameters ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+	*packed = packed_parameters(launch->extra, &packed_bytes);
+	return (!*packed && bytes) || packed_bytes < bytes ? CUDA_ERROR_INVALID_VALUE
+							   : CUDA_SUCCESS;
+}
+
+void vgpu_launch_encode(const struct vgpu_launch *launch, const void *packed, uint32_t stream,
+			struct vgpu_cmd_launch_kernel *command)
+{
+	const struct vgpu_function *function = launch->function;
+	uint8_t *tail = (uint8_t *)(command + 1);
+
+	*command = vgpu_encode_launch_kernel(vgpu_context_handle(function->object.context),
+					     function->object.remote, launch->grid, launch->block,
+					     launch->shared_bytes, stream,
+					     function->info.parameter_bytes);
+	if (packed) {
+		memcpy(tail, packed, function->info.parameter_bytes);
+		return;
+	}
+	for (uint32_t i = 0; i < function->info.parameter_count; i++) {
+		const struct vgpu_parameter_info *place = &function->parameters[i];
+
+		memcpy(tail + place->offset, launch->parameters[i], place->size);
+	}
+}
+
+static CUresult launch(CUfunction handle, struct vgpu_launch *launch, CUstream stream)
 {
 	struct vgpu_cmd_launch_kernel *command;
-	struct vgpu_function *function;
 	struct vgpu_stream_ref ref;
-	const void *packed = NULL;
-	size_t packed_bytes = 0;
-	uint32_t bytes;
-	uint8_t *tail;
-	CUresult status = vgpu_stream_resolve(stream, &ref);
+	const void *packed;
+	CUresult status = vgpu_stream_resolve_work(stream, &ref);
 
 	if (status == CUDA_SUCCESS)
-		status = vgpu_function_resolve(handle, &function);
-	if (status == CUDA_SUCCESS && function->object.context != ref.context)
+		status = vgpu_function_resolve(handle, &launch->function);
+	if (status == CUDA_SUCCESS && launch->function->object.context != ref.context)
 		status = CUDA_ERROR_INVALID_HANDLE;
 	if (status == CUDA_SUCCESS)
-		status = check_shape(function, grid, block, shared_bytes);
+		status = vgpu_launch_check(launch, &packed);
 	if (status != CUDA_SUCCESS)
 		return status;
-	bytes = function->info.parameter_bytes;
-	if (parameters && extra)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (extra) {
-		packed = packed_parameters(extra, &packed_bytes);
-		if (!packed && bytes)
-			return CUDA_ERROR_INVALID_VALUE;
-		if (packed_bytes < bytes)
-			return CUDA_ERROR_INVALID_VALUE;
-	} else if (bytes && !parameters) {
-		return CUDA_ERROR_INVALID_VALUE;
-	}
-
-	status = vgpu_ring_begin(sizeof(*command) + bytes, (void **)&command);
+	if (ref.capturing)
+		return vgpu_capture_kernel(&ref, launch, packed);
+	status = vgpu_ring_begin(sizeof(*command) + launch->function->info.parameter_bytes,
+				 (void **)&command);
 	if (status != CUDA_SUCCESS)
 		return status;
-	*command =
-		vgpu_encode_launch_kernel(vgpu_context_handle(ref.context), function->object.remote,
-					  grid, block, shared_bytes, ref.remote, bytes);
-	tail = (uint8_t *)(command + 1);
-	if (extra) {
-		memcpy(tail, packed, bytes);
-	} else {
-		for (uint32_t i = 0; i < function->info.parameter_count; i++) {
-			const struct vgpu_parameter_info *place = &function->parameters[i];
-
-			memcpy(tail + place->offset, parameters[i], place->size);
-		}
-	}
+	vgpu_launch_encode(launch, packed, ref.remote, command);
 	vgpu_ring_commit(command);
 	return CUDA_SUCCESS;
 }
@@ -126,9 +139,13 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int g
 			unsigned int block_z, unsigned int shared_bytes, CUstream stream,
 			void **parameters, void **extra)
 {
-	return launch(function, (__u32[]){ grid_x, grid_y, grid_z },
-		      (__u32[]){ block_x, block_y, block_z }, shared_bytes, stream, parameters,
-		      extra);
+	return launch(function,
+		      &(struct vgpu_launch){ .grid = { grid_x, grid_y, grid_z },
+					     .block = { block_x, block_y, block_z },
+					     .shared_bytes = shared_bytes,
+					     .parameters = parameters,
+					     .extra = extra },
+		      stream);
 }
 
 CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int grid_x, unsigned int grid_y,
@@ -179,9 +196,14 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, voi
 	}
 	if (status != CUDA_SUCCESS)
 		return status;
-	return launch(function, (__u32[]){ config->gridDimX, config->gridDimY, config->gridDimZ },
-		      (__u32[]){ config->blockDimX, config->blockDimY, config->blockDimZ },
-		      config->sharedMemBytes, config->hStream, parameters, extra);
+	return launch(function,
+		      &(struct vgpu_launch){
+			      .grid = { config->gridDimX, config->gridDimY, config->gridDimZ },
+			      .block = { config->blockDimX, config->blockDimY, config->blockDimZ },
+			      .shared_bytes = config->sharedMemBytes,
+			      .parameters = parameters,
+			      .extra = extra },
+		      config->hStream);
 }
 
 CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction function, void **parameters,

@@ -48,6 +48,8 @@ static CUresult allocate(CUdeviceptr *out, size_t size)
 	struct vgpu_reply reply;
 	CUresult status = vgpu_current(&context);
 
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_unsafe();
 	if (status != CUDA_SUCCESS)
 		return status;
 	if (!out || !size)
@@ -105,6 +107,8 @@ CUresult cuMemFree_v2(CUdeviceptr address)
 	struct vgpu_range range;
 	CUresult status = vgpu_current(&current);
 
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_unsafe();
 	if (status != CUDA_SUCCESS)
 		return status;
 	if (!address)

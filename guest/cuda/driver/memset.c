@@ -15,10 +15,17 @@ static CUresult fill(CUdeviceptr address, unsigned int value, unsigned int eleme
 {
 	struct vgpu_cmd_memset command;
 	struct vgpu_stream_ref ref;
-	CUresult status = vgpu_stream_resolve(stream, &ref);
+	CUresult status = vgpu_stream_resolve_work(stream, &ref);
 
 	if (status != CUDA_SUCCESS || !count)
 		return status;
+	if (ref.capturing)
+		return vgpu_capture_memset(&ref,
+					   &(CUDA_MEMSET_NODE_PARAMS){ .dst = address,
+								       .value = value,
+								       .elementSize = element_bytes,
+								       .width = count,
+								       .height = 1 });
 	if (address % element_bytes || count > SIZE_MAX / element_bytes ||
 	    !fits(address, count * element_bytes))
 		return CUDA_ERROR_INVALID_VALUE;
@@ -32,10 +39,18 @@ static CUresult fill_2d(CUdeviceptr address, size_t pitch, unsigned int value,
 {
 	struct vgpu_cmd_memset_2d command;
 	struct vgpu_stream_ref ref;
-	CUresult status = vgpu_stream_resolve(stream, &ref);
+	CUresult status = vgpu_stream_resolve_work(stream, &ref);
 
 	if (status != CUDA_SUCCESS || !width || !height)
 		return status;
+	if (ref.capturing)
+		return vgpu_capture_memset(&ref,
+					   &(CUDA_MEMSET_NODE_PARAMS){ .dst = address,
+								       .pitch = pitch,
+								       .value = value,
+								       .elementSize = element_bytes,
+								       .width = width,
+								       .height = height });
 	if (address % element_bytes || width > SIZE_MAX / element_bytes ||
 	    (height > 1 && (pitch < width * element_bytes || pitch % element_bytes ||
 			    pitch > SIZE_MAX / height)) ||

@@ -72,6 +72,7 @@ static void release(struct vgpu_stream *stream)
 	struct vgpu_cmd_stream_destroy command = vgpu_encode_stream_destroy(
 		vgpu_context_handle(stream->object.context), stream->object.remote);
 
+	vgpu_capture_forget_stream(stream);
 	if (vgpu_object_alive(&stream->object))
 		vgpu_submit(&command, sizeof(command));
 	vgpu_pool_give(&streams, stream);
@@ -109,13 +110,14 @@ void vgpu_streams_forget(struct vgpu_context *context, uint64_t context_id)
 	vgpu_pool_each(&streams, forget_one, &forgotten);
 }
 
-static CUresult resolve(CUstream handle, struct vgpu_stream_ref *ref)
+CUresult vgpu_stream_find(CUstream handle, struct vgpu_stream_ref *ref)
 {
 	CUresult status = vgpu_current(&ref->context);
 
 	if (status != CUDA_SUCCESS)
 		return status;
 	ref->stream = NULL;
+	ref->capturing = false;
 	ref->remote = VGPU_STREAM_LEGACY;
 	if (handle == CU_STREAM_PER_THREAD) {
 		status = per_thread_stream(ref->context, &ref->stream);
@@ -132,14 +134,31 @@ static CUresult resolve(CUstream handle, struct vgpu_stream_ref *ref)
 	return CUDA_SUCCESS;
 }
 
-CUresult vgpu_stream_resolve(CUstream handle, struct vgpu_stream_ref *ref)
+static CUresult resolve(CUstream handle, struct vgpu_stream_ref *ref, bool work)
 {
-	CUresult status = resolve(handle, ref);
+	CUresult status = vgpu_stream_find(handle, ref);
 
-	if (status == CUDA_SUCCESS &&
+	if (status == CUDA_SUCCESS && atomic_load_explicit(&vgpu_captures, memory_order_relaxed))
+		status = vgpu_capture_admit(ref, work);
+	if (status == CUDA_SUCCESS && !ref->capturing &&
 	    atomic_load_explicit(&ref->context->host_functions, memory_order_relaxed))
 		vgpu_host_functions_wait(ref);
 	return status;
+}
+
+CUresult vgpu_stream_resolve(CUstream handle, struct vgpu_stream_ref *ref)
+{
+	return resolve(handle, ref, false);
+}
+
+CUresult vgpu_stream_resolve_work(CUstream handle, struct vgpu_stream_ref *ref)
+{
+	return resolve(handle, ref, true);
+}
+
+void vgpu_streams_each(void (*visit)(void *stream, void *data), void *data)
+{
+	vgpu_pool_each(&streams, visit, data);
 }
 
 CUresult cuStreamCreateWithPriority(CUstream *out, unsigned int flags, int priority)
@@ -194,6 +213,8 @@ CUresult cuStreamSynchronize(CUstream handle)
 	CUresult deferred;
 	CUresult status = vgpu_stream_resolve(handle, &ref);
 
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_unsafe();
 	if (status != CUDA_SUCCESS)
 		return status;
 	command = vgpu_encode_stream_synchronize(vgpu_context_handle(ref.context), ref.remote);
@@ -213,8 +234,12 @@ CUresult cuStreamQuery(CUstream handle)
 	struct vgpu_stream_ref ref;
 	struct vgpu_ticket ticket;
 	struct vgpu_reply reply;
-	CUresult status = resolve(handle, &ref);
+	CUresult status = vgpu_stream_find(handle, &ref);
 
+	if (status == CUDA_SUCCESS && atomic_load_explicit(&vgpu_captures, memory_order_relaxed))
+		status = vgpu_capture_admit(&ref, false);
+	if (status == CUDA_SUCCESS)
+		status = vgpu_capture_check_unsafe();
 	if (status != CUDA_SUCCESS)
 		return status;
 	if (atomic_load(&ref.context->host_functions) && vgpu_host_functions_pending(&ref))
@@ -235,7 +260,7 @@ CUresult cuStreamQuery_ptsz(CUstream handle)
 CUresult cuStreamGetFlags(CUstream handle, unsigned int *flags)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = resolve(handle, &ref);
+	CUresult status = vgpu_stream_find(handle, &ref);
 
 	if (status == CUDA_SUCCESS && !flags)
 		status = CUDA_ERROR_INVALID_VALUE;
@@ -252,7 +277,7 @@ CUresult cuStreamGetFlags_ptsz(CUstream handle, unsigned int *flags)
 CUresult cuStreamGetPriority(CUstream handle, int *priority)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = resolve(handle, &ref);
+	CUresult status = vgpu_stream_find(handle, &ref);
 
 	if (status == CUDA_SUCCESS && !priority)
 		status = CUDA_ERROR_INVALID_VALUE;
@@ -269,7 +294,7 @@ CUresult cuStreamGetPriority_ptsz(CUstream handle, int *priority)
 CUresult cuStreamGetId(CUstream handle, unsigned long long *id)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = resolve(handle, &ref);
+	CUresult status = vgpu_stream_find(handle, &ref);
 
 	if (status == CUDA_SUCCESS && !id)
 		status = CUDA_ERROR_INVALID_VALUE;
@@ -286,7 +311,7 @@ CUresult cuStreamGetId_ptsz(CUstream handle, unsigned long long *id)
 CUresult cuStreamGetCtx(CUstream handle, CUcontext *context)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = resolve(handle, &ref);
+	CUresult status = vgpu_stream_find(handle, &ref);
 
 	if (status == CUDA_SUCCESS && !context)
 		status = CUDA_ERROR_INVALID_VALUE;
@@ -303,7 +328,7 @@ CUresult cuStreamGetCtx_ptsz(CUstream handle, CUcontext *context)
 CUresult cuStreamGetDevice(CUstream handle, CUdevice *device)
 {
 	struct vgpu_stream_ref ref;
-	CUresult status = resolve(handle, &ref);
+	CUresult status = vgpu_stream_find(handle, &ref);
 
 	if (status == CUDA_SUCCESS && !device)
 		status = CUDA_ERROR_INVALID_VALUE;
@@ -315,22 +340,4 @@ CUresult cuStreamGetDevice(CUstream handle, CUdevice *device)
 CUresult cuStreamGetDevice_ptsz(CUstream handle, CUdevice *device)
 {
 	return cuStreamGetDevice(vgpu_per_thread(handle), device);
-}
-
-/* Capture is refused, so no stream ever is capturing. */
-CUresult cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *capturing)
-{
-	struct vgpu_stream_ref ref;
-	CUresult status = resolve(handle, &ref);
-
-	if (status == CUDA_SUCCESS && !capturing)
-		status = CUDA_ERROR_INVALID_VALUE;
-	if (status == CUDA_SUCCESS)
-		*capturing = CU_STREAM_CAPTURE_STATUS_NONE;
-	return status;
-}
-
-CUresult cuStreamIsCapturing_ptsz(CUstream handle, CUstreamCaptureStatus *capturing)
-{
-	return cuStreamIsCapturing(vgpu_per_thread(handle), capturing);
 }

@@ -113,3 +113,9 @@ def test_program_gets_an_error_when_the_device_server_is_killed(
         process.kill()
     assert process.returncode == 1
     assert DEVICE_UNAVAILABLE in output
+
+
+def test_captured_graphs_compute_what_their_streams_would(
+    programs: Path, server: DeviceServer
+) -> None:
+    assert run(server, programs / "graph_capture") == (0, "passed\n")

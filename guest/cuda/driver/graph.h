@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Graphs as the library keeps them: nodes with what they do and what they wait
+ * for. The device gets a graph when it is instantiated (graph_upload.c); until then
+ * a node can be looked at and changed here without asking it.
+ * Everything in this file is guarded by vgpu_graph_lock.
+ */
+#ifndef VGPU_GRAPH_H
+#define VGPU_GRAPH_H
+
+#include "internal.h"
+
+extern pthread_mutex_t vgpu_graph_lock;
+
+struct vgpu_node;
+
+struct vgpu_node_set {
+	struct vgpu_node **nodes;
+	uint32_t count;
+	uint32_t room;
+};
+
+bool vgpu_set_holds(const struct vgpu_node_set *set, const struct vgpu_node *node);
+CUresult vgpu_set_add(struct vgpu_node_set *set, struct vgpu_node *node); /* once */
+CUresult vgpu_set_add_all(struct vgpu_node_set *set, const struct vgpu_node_set *more);
+void vgpu_set_remove(struct vgpu_node_set *set, const struct vgpu_node *node);
+void vgpu_set_free(struct vgpu_node_set *set);
+
+struct vgpu_graph {
+	struct vgpu_object object;
+	struct vgpu_node *first;
+	struct vgpu_node **last;
+	uint32_t count;
+	uint32_t id;
+	uint32_t next_node_id;
+	bool capturing;		   /* a capture adds nodes to it */
+	bool owned;		   /* by a child graph node or an executable graph */
+	struct vgpu_graph *origin; /* of a clone; only compared */
+};
+
+/* What a node does beyond its type. */
+struct vgpu_node_kernel {
+	struct vgpu_function *function; /* NULL: work of another library, see `command` */
+	void **parameters;		/* into `command` */
+};
+
+struct vgpu_node {
+	struct vgpu_object object; /* its context is the one that it runs in, or NULL */
+	struct vgpu_graph *graph;
+	struct vgpu_node *next;
+	struct vgpu_node *original; /* of a clone; only compared */
+	struct vgpu_node_set dependencies;
+	CUgraphNodeType type;
+	uint32_t id;
+	uint32_t place; /* in the order of the device, while it is sent */
+	bool placed;
+	bool disabled;
+	uint8_t *command; /* of the ring; NULL where it follows from the rest */
+	size_t command_bytes;
+	union {
+		struct vgpu_node_kernel kernel;
+		CUDA_MEMCPY3D *copy;
+		CUDA_MEMSET_NODE_PARAMS memset;
+		CUevent event;
+		struct vgpu_graph *child;
+	};
+};
+
+/* graph.c */
+/* Take the lock and look a handle up; the lock is held only when they succeed. */
+CUresult vgpu_enter_graph(CUgraph handle, struct vgpu_graph **graph);
+CUresult vgpu_enter_node(CUgraphNode handle, struct vgpu_node **node);
+CUresult vgpu_leave_graphs(CUresult status); /* gives the lock back */
+CUresult vgpu_graph_create(struct vgpu_graph **graph);
+void vgpu_graph_destroy(struct vgpu_graph *graph);
+CUresult vgpu_graph_clone(const struct vgpu_graph *graph, struct vgpu_graph **clone);
+struct vgpu_graph *vgpu_graph_from_handle(CUgraph handle); /* NULL: there is none */
+struct vgpu_node *vgpu_node_from_handle(CUgraphNode handle);
+/* A node without contents behind what it depends on; nothing is added when it fails. */
+CUresult vgpu_node_add(struct vgpu_graph *graph, CUgraphNodeType type,
+		       const struct vgpu_node_set *dependencies, struct vgpu_node **node);
+CUresult vgpu_node_add_to(CUgraph handle, CUgraphNodeType type, const CUgraphNode *dependencies,
+			  size_t count, struct vgpu_node **node);
+void vgpu_node_remove(struct vgpu_node *node);
+void vgpu_node_run_in(struct vgpu_node *node, struct vgpu_context *context);
+/* The node of a clone that was made of `original`; NULL: none. */
+struct vgpu_node *vgpu_node_in_clone(const struct vgpu_graph *clone,
+				     const struct vgpu_node *original);
+CUresult vgpu_edges_plain(const CUgraphEdgeData *data, size_t count);
+
+/* graph_nodes.c: contents of nodes, checked as the calls that they stand for. */
+CUresult vgpu_node_set_command(struct vgpu_node *node, const void *command, size_t bytes);
+CUresult vgpu_node_set_launch(struct vgpu_node *node, const struct vgpu_launch *launch,
+			      const void *packed);
+CUresult vgpu_node_set_child(struct vgpu_node *node, const struct vgpu_graph *graph);
+CUresult vgpu_node_set_kernel(struct vgpu_node *node, const CUDA_KERNEL_NODE_PARAMS *parameters);
+CUresult vgpu_node_set_copy(struct vgpu_node *node, struct vgpu_context *context,
+			    const CUDA_MEMCPY3D *copy);
+CUresult vgpu_node_set_memset(struct vgpu_node *node, struct vgpu_context *context,
+			      const CUDA_MEMSET_NODE_PARAMS *parameters);
+CUresult vgpu_node_set_event(struct vgpu_node *node, CUevent event);
+CUresult vgpu_node_copy_contents(struct vgpu_node *node, const struct vgpu_node *from);
+void vgpu_node_clear(struct vgpu_node *node);
+
+/* graph_upload.c: the form in which the device gets a graph (struct vgpu_graph_node). */
+
+struct vgpu_nodes_writer {
+	uint8_t *data;
+	size_t bytes;
+	size_t room;
+	uint32_t nodes;
+	uint32_t kernels;
+	struct vgpu_context *context; /* of all nodes so far; NULL: none yet */
+	struct vgpu_node *failed;     /* the node that made it fail, or NULL */
+};
+
+CUresult vgpu_copy_check(const CUDA_MEMCPY3D *copy);
+CUresult vgpu_graph_write(struct vgpu_graph *graph, struct vgpu_nodes_writer *writer);
+
+/* graph_exec.c */
+
+struct vgpu_exec {
+	struct vgpu_object object;
+	struct vgpu_graph *graph;
+	uint64_t flags;
+	uint32_t id;
+	uint32_t kernels;
+	bool changed; /* the device does not have the last changes yet */
+};
+
+/* Takes the lock and looks a handle up; the lock is held only when it succeeds. */
+CUresult vgpu_enter_exec(CUgraphExec handle, struct vgpu_exec **exec);
+CUresult vgpu_exec_send(struct vgpu_exec *exec); /* its nodes, to the device */
+/* capture.c */
+CUresult vgpu_capture_graph_launch(const struct vgpu_stream_ref *ref,
+				   const struct vgpu_graph *graph);
+
+#endif /* VGPU_GRAPH_H */

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The form in which the device gets a graph: a list of commands, each with the
+ * places of those it waits for. Graphs within graphs are spread out: their first
+ * nodes wait for what the outer node waits for, and an empty node joins their last.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph.h"
+
+/* What a node of the device waits for: nodes of its graph, or what the whole graph waits for. */
+struct waits {
+	const struct vgpu_node_set *nodes;
+	const uint32_t *otherwise;
+	uint32_t otherwise_count;
+};
+
+static size_t aligned(size_t bytes)
+{
+	return (bytes + 7) & ~(size_t)7;
+}
+
+/* Adds a node; `place` gets its place. */
+static CUresult emit(struct vgpu_nodes_writer *writer, const struct waits *waits,
+		     const void *command, size_t bytes, uint32_t *place)
+{
+	uint32_t named = waits->nodes ? waits->nodes->count : 0;
+	uint32_t count = named ? named : waits->otherwise_count;
+	struct vgpu_graph_node head = { .dependencies = count, .command_bytes = (__u32)bytes };
+	size_t start = aligned(sizeof(head) + count * sizeof(__u32));
+	size_t needed = writer->bytes + start + aligned(bytes);
+	__u32 *dependencies;
+
+	if (needed > writer->room) {
+		size_t room = needed > 2 * writer->room ? 2 * needed : 2 * writer->room;
+		void *larger = realloc(writer->data, room);
+
+		if (!larger)
+			return CUDA_ERROR_OUT_OF_MEMORY;
+		writer->data = larger;
+		writer->room = room;
+	}
+	memset(writer->data + writer->bytes, 0, needed - writer->bytes);
+	memcpy(writer->data + writer->bytes, &head, sizeof(head));
+	dependencies = (void *)(writer->data + writer->bytes + sizeof(head));
+	for (uint32_t i = 0; i < count; i++)
+		dependencies[i] = named ? waits->nodes->nodes[i]->place : waits->otherwise[i];
+	memcpy(writer->data + writer->bytes + start, command, bytes);
+	writer->bytes = needed;
+	*place = writer->nodes++;
+	return CUDA_SUCCESS;
+}
+
+static CUresult emit_nothing(struct vgpu_nodes_writer *writer, const struct waits *waits,
+			     uint32_t *place)
+{
+	struct vgpu_cmd_nop command = vgpu_encode_nop(0);
+
+	return emit(writer, waits, &command, sizeof(command), place);
+}
+
+/* One side of a copy. */
+struct side {
+	bool device;
+	uint64_t start; /* of the first byte */
+	uint64_t pitch;
+	uint64_t slice;
+	uint32_t registration; /* of host memory ... */
+	uint64_t offset;       /* ... and where in it the first byte is */
+};
+
+struct side_arguments {
+	CUmemorytype type;
+	uint64_t host;
+	uint64_t device;
+	size_t pitch, height, x, y, z, lod;
+};
+
+static CUresult resolve_side(const struct side_arguments *from, const CUDA_MEMCPY3D *copy,
+			     struct side *side)
+{
+	unsigned __int128 skipped;
+	unsigned __int128 span;
+	unsigned __int128 slice;
+	struct vgpu_range range;
+	uint64_t base;
+
+	if (from->type == CU_MEMORYTYPE_ARRAY || from->lod)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	if (from->type != CU_MEMORYTYPE_HOST && from->type != CU_MEMORYTYPE_DEVICE &&
+	    from->type != CU_MEMORYTYPE_UNIFIED)
+		return CUDA_ERROR_INVALID_VALUE;
+	base = from->type == CU_MEMORYTYPE_HOST ? from->host : from->device;
+	side->device = from->type == CU_MEMORYTYPE_DEVICE ||
+		       (from->type == CU_MEMORYTYPE_UNIFIED &&
+			vgpu_ranges_find(VGPU_SIDE_DEVICE, base, &range));
+	side->pitch = from->pitch ? from->pitch : from->x + copy->WidthInBytes;
+	if (!base || (copy->Height > 1 && side->pitch < from->x + copy->WidthInBytes))
+		return CUDA_ERROR_INVALID_VALUE;
+	slice = (unsigned __int128)side->pitch * (from->height ? from->height : copy->Height);
+	skipped = from->z * slice + (unsigned __int128)from->y * side->pitch + from->x;
+	span = (copy->Depth - 1) * slice + (unsigned __int128)(copy->Height - 1) * side->pitch +
+	       copy->WidthInBytes;
+	if (base + skipped + span > UINT64_MAX || slice > UINT64_MAX)
+		return CUDA_ERROR_INVALID_VALUE;
+	side->slice = (uint64_t)slice;
+	side->start = base + (uint64_t)skipped;
+	if (!vgpu_ranges_find(side->device ? VGPU_SIDE_DEVICE : VGPU_SIDE_HOST, side->start,
+			      &range) ||
+	    span > range.size - (side->start - range.start) ||
+	    (!side->device && !range.block.registration)) {
+		if (side->device)
+			return CUDA_ERROR_INVALID_VALUE;
+		vgpu_log("a graph cannot copy host memory at 0x%llx: allocate it with "
+			 "cuMemHostAlloc",
+			 (unsigned long long)side->start);
+		return CUDA_ERROR_NOT_SUPPORTED;
+	}
+	side->registration = side->device ? 0 : range.block.registration;
+	side->offset = side->device ? 0 : range.offset + (side->start - range.start);
+	return CUDA_SUCCESS;
+}
+
+static CUresult resolve_sides(const CUDA_MEMCPY3D *copy, struct side *to, struct side *from)
+{
+	struct side_arguments source = {
+		.type = copy->srcMemoryType,
+		.host = (uintptr_t)copy->srcHost,
+		.device = copy->srcDevice,
+		.pitch = copy->srcPitch,
+		.height = copy->srcHeight,
+		.x = copy->srcXInBytes,
+		.y = copy->srcY,
+		.z = copy->srcZ,
+		.lod = copy->srcLOD,
+	};
+	struct side_arguments destination = {
+		.type = copy->dstMemoryType,
+		.host = (uintptr_t)copy->dstHost,
+		.device = copy->dstDevice,
+		.pitch = copy->dstPitch,
+		.height = copy->dstHeight,
+		.x = copy->dstXInBytes,
+		.y = copy->dstY,
+		.z = copy->dstZ,
+		.lod = copy->dstLOD,
+	};
+	CUresult status = resolve_side(&source, copy, from);
+
+	if (status == CUDA_SUCCESS)
+		status = resolve_side(&destination, copy, to);
+	if (status == CUDA_SUCCESS && !to->device && !from->device)
+		status = CUDA_ERROR_NOT_SUPPORTED; /* nothing of it is the device's */
+	return status;
+}
+
+static bool copies_nothing(const CUDA_MEMCPY3D *copy)
+{
+	return !copy->WidthInBytes || !copy->Height || !copy->Depth;
+}
+
+CUresult vgpu_copy_check(const CUDA_MEMCPY3D *copy)
+{
+	struct side from;
+	struct side to;
+
+	return copies_nothing(copy) ? CUDA_SUCCESS : resolve_sides(copy, &to, &from);
+}
+
+/* One slice of a copy. */
+static CUresult emit_slice(struct vgpu_nodes_writer *writer, const struct waits *waits,
+			   const CUDA_MEMCPY3D *copy, const struct side *to,
+			   const struct side *from, size_t z, uint32_t *place)
+{
+	uint16_t context = vgpu_context_handle(writer->context);
+	uint64_t destination = (to->device ? to->start : to->offset) + z * to->slice;
+	uint64_t source = (from->device ? from->start : from->offset) + z * from->slice;
+
+	if (copy->Height > 1) {
+		struct vgpu_cmd_copy_2d command = vgpu_encode_copy_2d(
+			context, destination, to->pitch, source, from->pitch, copy->WidthInBytes,
+			copy->Height, to->registration, from->registration, 0);
+
+		return emit(writer, waits, &command, sizeof(command), place);
+	}
+	if (to->device && from->device) {
+		struct vgpu_cmd_copy_device_to_device command = vgpu_encode_copy_device_to_device(
+			context, destination, source, copy->WidthInBytes, 0);
+
+		return emit(writer, waits, &command, sizeof(command), place);
+	}
+	if (to->device) {
+		struct vgpu_cmd_copy_host_to_device command = vgpu_encode_copy_host_to_device(
+			context, destination, source, copy->WidthInBytes, from->registration, 0);
+
+		return emit(writer, waits, &command, sizeof(command), place);
+	}
+	struct vgpu_cmd_copy_device_to_host command = vgpu_encode_copy_device_to_host(
+		context, source, destination, copy->WidthInBytes, to->registration, 0);
+
+	return emit(writer, waits, &command, sizeof(command), place);
+}
+
+static CUresult emit_copy(struct vgpu_nodes_writer *writer, const struct waits *waits,
+			  const CUDA_MEMCPY3D *copy, uint32_t *place)
+{
+	struct waits before = *waits;
+	struct side from;
+	struct side to;
+	CUresult status;
+	uint32_t last;
+
+	if (copies_nothing(copy))
+		return emit_nothing(writer, waits, place);
+	status = resolve_sides(copy, &to, &from);
+	for (size_t z = 0; z < copy->Depth && status == CUDA_SUCCESS; z++) {
+		status = emit_slice(writer, &before, copy, &to, &from, z, place);
+		last = *place;
+		before = (struct waits){ .otherwise = &last, .otherwise_count = 1 };
+	}
+	return status;
+}
+
+static CUresult emit_memset(struct vgpu_nodes_writer *writer, const struct waits *waits,
+			    const CUDA_MEMSET_NODE_PARAMS *fill, uint32_t *place)
+{
+	uint16_t context = vgpu_context_handle(writer->context);
+
+	if (fill->height > 1) {
+		struct vgpu_cmd_memset_2d command =
+			vgpu_encode_memset_2d(context, fill->dst, fill->pitch, fill->width,
+					      fill->height, fill->value, fill->elementSize, 0);
+
+		return emit(writer, waits, &command, sizeof(command), place);
+	}
+	struct vgpu_cmd_memset command = vgpu_encode_memset(context, fill->dst, fill->width,
+							    fill->value, fill->elementSize, 0);
+
+	return emit(writer, waits, &command, sizeof(command), place);
+}
+
+static CUresult emit_event(struct vgpu_nodes_writer *writer, const struct waits *waits,
+			   const struct vgpu_node *node, uint32_t *place)
+{
+	uint16_t context = vgpu_context_handle(writer->context);
+	struct vgpu_object *event;
+	CUresult status = vgpu_event_find(node->event, &event);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	if (node->type == CU_GRAPH_NODE_TYPE_EVENT_RECORD) {
+		struct vgpu_cmd_event_record command =
+			vgpu_encode_event_record(context, event->remote, 0);
+
+		return emit(writer, waits, &command, sizeof(command), place);
+	}
+	struct vgpu_cmd_stream_wait_event command =
+		vgpu_encode_stream_wait_event(context, 0, event->remote, CU_EVENT_WAIT_EXTERNAL);
+
+	return emit(writer, waits, &command, sizeof(command), place);
+}
+
+static CUresult write_graph(struct vgpu_nodes_writer *writer, struct vgpu_graph *graph,
+			    const uint32_t *before, uint32_t before_count);
+
+/* The nodes of a child graph, and an empty one behind those that nothing in it waits for. */
+static CUresult emit_child(struct vgpu_nodes_writer *writer, const struct waits *waits,
+			   const struct vgpu_node *node, uint32_t *place)
+{
+	uint32_t count =
+		node->dependencies.count ? node->dependencies.count : waits->otherwise_count;
+	uint32_t *before = calloc(count + 1, sizeof(*before));
+	struct vgpu_node_set last = { 0 };
+	struct waits after = { .nodes = &last, .otherwise = before, .otherwise_count = count };
+	CUresult status = before ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+
+	for (uint32_t i = 0; i < count && status == CUDA_SUCCESS; i++)
+		before[i] = node->dependencies.count ? node->dependencies.nodes[i]->place
+						     : waits->otherwise[i];
+	if (status == CUDA_SUCCESS)
+		status = write_graph(writer, node->child, before, count);
+	for (struct vgpu_node *inner = node->child->first; inner; inner = inner->next)
+		for (uint32_t i = 0; i < inner->dependencies.count; i++)
+			inner->dependencies.nodes[i]->placed = false; /* not a last one */
+	for (struct vgpu_node *inner = node->child->first; inner && status == CUDA_SUCCESS;
+	     inner = inner->next)
+		if (inner->placed)
+			status = vgpu_set_add(&last, inner);
+	if (status == CUDA_SUCCESS)
+		status = emit_nothing(writer, &after, place);
+	vgpu_set_free(&last);
+	free(before);
+	return status;
+}
+
+/* All nodes of a graph run in one context. */
+static CUresult check_context(struct vgpu_nodes_writer *writer, const struct vgpu_node *node)
+{
+	if (!node->object.context)
+		return CUDA_SUCCESS;
+	if (!vgpu_object_alive(&node->object))
+		return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+	if (writer->context && writer->context != node->object.context)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	writer->context = node->object.context;
+	return CUDA_SUCCESS;
+}
+
+static CUresult write_node(struct vgpu_nodes_writer *writer, struct vgpu_node *node,
+			   const struct waits *waits)
+{
+	CUresult status = check_context(writer, node);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	if (node->disabled)
+		return emit_nothing(writer, waits, &node->place);
+	switch (node->type) {
+	case CU_GRAPH_NODE_TYPE_KERNEL:
+		writer->kernels++;
+		return emit(writer, waits, node->command, node->command_bytes, &node->place);
+	case CU_GRAPH_NODE_TYPE_MEMCPY:
+		return emit_copy(writer, waits, node->copy, &node->place);
+	case CU_GRAPH_NODE_TYPE_MEMSET:
+		return emit_memset(writer, waits, &node->memset, &node->place);
+	case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+	case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+		return emit_event(writer, waits, node, &node->place);
+	case CU_GRAPH_NODE_TYPE_GRAPH:
+		return emit_child(writer, waits, node, &node->place);
+	case CU_GRAPH_NODE_TYPE_EMPTY:
+		return emit_nothing(writer, waits, &node->place);
+	default:
+		return CUDA_ERROR_NOT_SUPPORTED;
+	}
+}
+
+static bool may_be_placed(const struct vgpu_node *node)
+{
+	for (uint32_t i = 0; i < node->dependencies.count; i++)
+		if (!node->dependencies.nodes[i]->placed)
+			return false;
+	return true;
+}
+
+/* In the order in which nodes were added, as far as their edges allow: one round as a rule. */
+static CUresult write_graph(struct vgpu_nodes_writer *writer, struct vgpu_graph *graph,
+			    const uint32_t *before, uint32_t before_count)
+{
+	uint32_t left = graph->count;
+
+	for (struct vgpu_node *node = graph->first; node; node = node->next)
+		node->placed = false;
+	while (left) {
+		uint32_t left_before = left;
+
+		for (struct vgpu_node *node = graph->first; node; node = node->next) {
+			struct waits waits = { .nodes = &node->dependencies,
+					       .otherwise = before,
+					       .otherwise_count = before_count };
+			CUresult status;
+
+			writer->failed = node;
+			if (node->placed || !may_be_placed(node))
+				continue;
+			status = write_node(writer, node, &waits);
+			if (status != CUDA_SUCCESS)
+				return status;
+			node->placed = true;
+			left--;
+		}
+		if (left == left_before)
+			return CUDA_ERROR_INVALID_VALUE; /* a cycle */
+	}
+	writer->failed = NULL;
+	return CUDA_SUCCESS;
+}
+
+CUresult vgpu_graph_write(struct vgpu_graph *graph, struct vgpu_nodes_writer *writer)
+{
+	return write_graph(writer, graph, NULL, 0);
+}
