@@ -17,7 +17,7 @@ from pathlib import Path
 from vgpu_qemu.cache import Cache, content_key
 from vgpu_qemu.errors import ImageError
 from vgpu_qemu.guest_files import image_file
-from vgpu_qemu.packages import TRIXIE, Archive
+from vgpu_qemu.packages import SID, TRIXIE, Archive, Suites
 from vgpu_qemu.progress import Progress, silent
 from vgpu_qemu.pycuda_wheel import pycuda_key, pycuda_packages
 from vgpu_qemu.runtime import Runtime, fetch_runtime
@@ -56,10 +56,41 @@ _CUDA_PACKAGES = [
     "python3-pyudev",
     "python3-typing-extensions",
 ]
-VARIANTS = {"base": _BASE_PACKAGES, "cuda": [*_BASE_PACKAGES, *_CUDA_PACKAGES]}
-"""What a guest can hold: `base` has a shell and Python; `cuda` also numpy, pytest and pycuda."""
+_LLM_PACKAGES = [
+    "libggml0",
+    "llama.cpp-tests",
+    "llama.cpp-tools",
+    "python3-numpy",
+]
 
-_RECIPE = 2
+
+@dataclass(frozen=True)
+class Variant:
+    """What one kind of guest holds.
+
+    Attributes:
+        packages: Packages that come with all that they depend on.
+        suites: Where they come from.
+        alone: Packages that come without what they depend on.
+        with_pycuda: Whether pycuda is built for it.
+    """
+
+    packages: Sequence[str]
+    suites: Suites = TRIXIE
+    alone: Sequence[str] = ()
+    with_pycuda: bool = False
+
+
+VARIANTS = {
+    "base": Variant(_BASE_PACKAGES),
+    "cuda": Variant([*_BASE_PACKAGES, *_CUDA_PACKAGES], with_pycuda=True),
+    # What the CUDA backend of GGML depends on is NVIDIA's libraries, and ours take their place.
+    "llm": Variant([*_BASE_PACKAGES, *_LLM_PACKAGES], SID, alone=["libggml0-backend-cuda"]),
+}
+"""What a guest can hold: `base` has a shell and Python; `cuda` also numpy, pytest and pycuda; `llm`
+has llama.cpp with its CUDA backend and tests, as Debian's unstable release builds them."""
+
+_RECIPE = 3
 """Raised when the way of building changes, so that the cache builds anew."""
 
 _TOOLS = ["erofs-utils", "lz4", "zstd"]
@@ -74,15 +105,16 @@ _UNWANTED = (
     "usr/lib/systemd",
     "usr/lib/udev/hwdb.d",
     "usr/lib/python3/dist-packages/numpy/[!_]*/**/tests",  # numpy.testing needs _core/tests
-    "usr/lib/python3.13/test",
-    "usr/lib/python3.13/idlelib",
-    "usr/lib/python3.13/lib2to3",
-    "usr/lib/python3.13/turtledemo",
+    "usr/lib/python3.[0-9]*/test",
+    "usr/lib/python3.[0-9]*/idlelib",
+    "usr/lib/python3.[0-9]*/lib2to3",
+    "usr/lib/python3.[0-9]*/turtledemo",
 )
 _ALTERNATIVES = {
     "usr/bin/awk": "mawk",
     "usr/bin/pager": "less",
     "usr/sbin/udevd": "../bin/udevadm",
+    "usr/bin/test-backend-ops": "../libexec/x86_64-linux-gnu/ggml/test-backend-ops",
     "usr/lib/x86_64-linux-gnu/libblas.so.3": "blas/libblas.so.3",
     "usr/lib/x86_64-linux-gnu/liblapack.so.3": "lapack/liblapack.so.3",
 }
@@ -123,19 +155,19 @@ def build_root_image(
     cache = cache or Cache()
     if variant not in VARIANTS:
         raise ImageError(f"unknown image {variant!r}: use one of {', '.join(VARIANTS)}")
-    packages = VARIANTS[variant]
-    with_pycuda = variant == "cuda"
+    content = VARIANTS[variant]
     recipe = content_key(
         _RECIPE,
-        [packages, _UNWANTED, _ALTERNATIVES],
+        [content.packages, content.alone, content.suites.names, _UNWANTED, _ALTERNATIVES],
         image_file("rootfs"),
-        pycuda_key() if with_pycuda else "",
+        pycuda_key() if content.with_pycuda else "",
     )
     answer = f"image-{variant}-{recipe}"
     known = cache.recall(answer)
     if known is None or not cache.path("image", known).exists():
-        archive = Archive(TRIXIE, cache=cache, progress=progress)
-        closure = archive.closure(packages)
+        archive = Archive(content.suites, cache=cache, progress=progress)
+        closure = archive.closure(content.packages)
+        closure += [f"{name}={archive.version(name)}" for name in content.alone]
         known = f"{variant}-{content_key(closure, recipe)}"
 
         def build(entry: Path) -> None:
@@ -143,7 +175,7 @@ def build_root_image(
             with cache.scratch() as scratch:
                 tree = scratch / "root"
                 archive.unpack(closure, tree, what=f"guest image {variant!r}")
-                if with_pycuda:
+                if content.with_pycuda:
                     site = tree / "usr/lib/python3/dist-packages"
                     shutil.copytree(pycuda_packages(cache, progress), site, dirs_exist_ok=True)
                 shutil.copy2(tree / "usr/bin/busybox", entry / "busybox")
@@ -157,6 +189,28 @@ def build_root_image(
     return RootImage(entry / "root.erofs", entry / "busybox")
 
 
+def image_tree(
+    variant: str = "cuda", *, cache: Cache | None = None, progress: Progress = silent
+) -> Path:
+    """Return the files of a variant's root image in a directory, for programs without a VM.
+
+    Raises:
+        ImageError: The variant is unknown or a step failed.
+        PackageError: Packages could not be had.
+    """
+    cache = cache or Cache()
+    image = build_root_image(variant, cache=cache, progress=progress)
+    tools = image_tools(cache, progress)
+
+    def extract(entry: Path) -> None:
+        progress(f"unpacking image {variant!r}", None)
+        command = [*tools.command(tools.root / "usr/bin/fsck.erofs"), f"--extract={entry}"]
+        command += ["--no-preserve-owner", str(image.path)]
+        run_step(command, f"unpacking image {variant!r}")
+
+    return cache.get("tree", image.path.parent.name, extract)
+
+
 def finish_tree(tree: Path) -> None:
     """Do in an unpacked root what packages' scripts would have done, and drop what is not used."""
     for pattern in _UNWANTED:
@@ -167,13 +221,13 @@ def finish_tree(tree: Path) -> None:
             (tree / name).symlink_to(target)
     shutil.copytree(image_file("rootfs"), tree, dirs_exist_ok=True)
     (tree / "etc/machine-id").write_text("uninitialized\n")
-    python = Runtime(tree).command(tree / "usr/bin/python3.13")
+    python = (tree / "usr/bin/python3").resolve().name
     run_step(
         [
-            *python,
+            *Runtime(tree).command(tree / "usr/bin" / python),
             *("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
             *("-s", str(tree), "-p", "/"),
-            *(str(tree / "usr/lib/python3.13"), str(tree / "usr/lib/python3/dist-packages")),
+            *(str(tree / "usr/lib" / python), str(tree / "usr/lib/python3/dist-packages")),
         ],
         "compiling Python modules",
     )

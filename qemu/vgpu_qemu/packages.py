@@ -79,15 +79,18 @@ class Suites:
     Attributes:
         names: Suites such as `trixie`; the last one is preferred where versions differ.
         architecture: Debian's name of the processor architecture.
+        components: Parts of the suites, such as `contrib` for free software that needs what is not.
     """
 
     names: tuple[str, ...]
     architecture: str = "amd64"
+    components: tuple[str, ...] = ("main",)
 
 
 TRIXIE = Suites(("trixie",))
 TRIXIE_BACKPORTS = Suites(("trixie", "trixie-backports"))
 BOOKWORM = Suites(("bookworm",))
+SID = Suites(("sid",), components=("main", "contrib"))
 
 
 class Archive:
@@ -125,7 +128,9 @@ class Archive:
         self._progress = progress
         self._allow_expired = allow_expired or os.environ.get(EXPIRED_VARIABLE) == "1"
         self._mirror = debian_mirror()
-        self._lock = "apt-" + content_key(self._mirror, suites.names, suites.architecture)
+        self._lock = "apt-" + content_key(
+            self._mirror, suites.names, suites.architecture, suites.components
+        )
         self._root = self._cache.root / "apt" / self._lock
 
     def names(self, pattern: str) -> list[str]:
@@ -202,7 +207,8 @@ class Archive:
         """Return the lines of a `sources.list` for these suites."""
         expired = " check-valid-until=no" if self._allow_expired else ""
         options = f"[arch={self.suites.architecture} signed-by={KEYRING}{expired}]"
-        return [f"deb {options} {self._mirror} {suite} main" for suite in self.suites.names]
+        components = " ".join(self.suites.components)
+        return [f"deb {options} {self._mirror} {suite} {components}" for suite in self.suites.names]
 
     def _run(self, *command: str) -> str:
         with self._cache.lock(self._lock):

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from vgpu_qemu.progress import console_progress
+from vgpu_qemu.sandbox import Sandbox
 from vgpu_stub.cli.build import cuda_libraries
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.options import (
@@ -27,13 +29,15 @@ from vgpu_stub.cli.report import print_account
 SOCKET_VARIABLE = "VGPU_STUB_SOCKET"
 
 
+def device_variables(socket: Path, libraries: Path) -> dict[str, str]:
+    """Variables by which a program finds our CUDA libraries and the device."""
+    paths = [str(libraries), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    return {"LD_LIBRARY_PATH": ":".join(paths), SOCKET_VARIABLE: str(socket)}
+
+
 def program_environment(socket: Path, libraries: Path) -> dict[str, str]:
     """The environment in which a program finds our CUDA libraries and the device."""
-    environment = dict(os.environ)
-    paths = [str(libraries), *filter(None, [environment.get("LD_LIBRARY_PATH")])]
-    environment["LD_LIBRARY_PATH"] = ":".join(paths)
-    environment[SOCKET_VARIABLE] = str(socket)
-    return environment
+    return {**os.environ, **device_variables(socket, libraries)}
 
 
 def run_program(command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -61,6 +65,10 @@ def exec_command(
     executor: ExecutorOption = ExecutorChoice.AUTO,
     memory: MemoryOption = "",
     watchdog: WatchdogOption = 0.0,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Run a program of this guest image: base, cuda or llm."),
+    ] = None,
     stats: Annotated[
         bool, typer.Option("--stats", help="Show at the end what the rings carried.")
     ] = False,
@@ -68,19 +76,31 @@ def exec_command(
     """Run a program on the device, without a VM.
 
     The program and all processes that it starts find our CUDA libraries instead of NVIDIA's, and
-    each process that uses CUDA gets a device and a worker of its own.
+    each process that uses CUDA gets a device and a worker of its own. With --image the program is
+    one of a guest image, run with the image's libraries on this machine's kernel; it sees the
+    current directory, /tmp and the home directories.
 
     Examples:
 
         vgpu-stub exec -- python3 my_cuda_program.py
 
         vgpu-stub exec --stats --executor software -- ./vector_add
+
+        vgpu-stub exec --image llm -- llama-server --list-devices
     """
     libraries = cuda_libraries()
     options = executor_options(executor, memory, watchdog)
     snapshot: dict[str, Any] | None = None
+    sandbox = None
+    if image:
+        with console_progress() as progress:
+            sandbox = Sandbox(image, progress=progress)
     with DeviceServer(options, shared=False) as server:
-        status = run_program(command, program_environment(server.device_socket, libraries))
+        environment = program_environment(server.device_socket, libraries)
+        if sandbox:
+            variables = device_variables(server.device_socket, libraries)
+            command = sandbox.command(command, variables, [libraries, server.folder])
+        status = run_program(command, environment)
         if server.has_ended:
             print(f"vgpu-stub: the device server ended:\n{server.log_tail()}", file=sys.stderr)
         elif stats:

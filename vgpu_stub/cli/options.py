@@ -51,6 +51,14 @@ IdentityOption = Annotated[
     ),
 ]
 
+ImageOption = Annotated[
+    str,
+    typer.Option(
+        help="Root file system: 'base' (shell, Python), 'cuda' (numpy, pytest, pycuda) or 'llm'"
+        " (llama.cpp with its CUDA backend and tests)."
+    ),
+]
+
 _SIZE = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 

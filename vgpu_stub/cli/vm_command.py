@@ -24,6 +24,7 @@ from vgpu_stub.cli.options import (
     ExecutorChoice,
     ExecutorOption,
     IdentityOption,
+    ImageOption,
     MemoryOption,
     WatchdogOption,
     executor_options,
@@ -69,6 +70,7 @@ class GuestSettings:
     console_log: Path | None = None
     timeout: float | None = None
     identity: str | None = None
+    image: str = "cuda"
 
 
 def guest_files(libraries: Path) -> list[OverlayFile]:
@@ -100,6 +102,7 @@ def running_vm(
     with DeviceServer(options, shared=True, identity=settings.identity) as server:
         config = VmConfig(
             kernel=settings.kernel,
+            image=settings.image,
             accel=settings.accel,
             cpus=settings.cpus,
             memory_mib=settings.memory_mib,
@@ -152,6 +155,7 @@ def vm_command(
     watchdog: WatchdogOption = 0.0,
     identity: IdentityOption = None,
     kernel: KernelOption = DEFAULT_KERNEL,
+    image: ImageOption = "cuda",
     accel: AccelOption = "auto",
     cpus: CpusOption = 2,
     guest_memory: GuestMemoryOption = 1024,
@@ -174,13 +178,15 @@ def vm_command(
 
         vgpu-stub vm -- lspci -s 00:05.0 -v
 
+        vgpu-stub vm --image llm -- llama-server --list-devices
+
         vgpu-stub vm --share . --kernel 6.1 -- python3 /mnt/host/my_cuda_program.py
 
         vgpu-stub vm
     """
     options = executor_options(executor, memory, watchdog)
     settings = GuestSettings(
-        kernel, accel, cpus, guest_memory, share, console_log, timeout, identity
+        kernel, accel, cpus, guest_memory, share, console_log, timeout, identity, image
     )
     snapshot: dict[str, Any] | None = None
     with (
