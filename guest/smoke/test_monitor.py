@@ -1,5 +1,6 @@
 """Monitors: the node opened read only, without a channel, says what the host measures."""
 
+import ctypes
 import errno
 import fcntl
 import mmap
@@ -39,8 +40,8 @@ def test_status_lists_the_processes_that_have_a_channel(monitor):
     before = {row[2] for row in read_status(monitor)["processes"]}
     with Channel() as channel:
         rows = {row[2]: row for row in read_status(monitor)["processes"]}
-        memory, pid, number, _, reserved = rows[channel.info.channel]
-        assert (memory, pid, number, reserved) == (0, os.getpid(), channel.info.channel, 0)
+        memory, pid, number, *_ = rows[channel.info.channel]
+        assert (memory, pid, number) == (0, os.getpid(), channel.info.channel)
     assert {row[2] for row in read_status(monitor)["processes"]} == before
 
 
@@ -79,3 +80,21 @@ def test_a_channel_is_no_monitor(channel):
     with pytest.raises(OSError) as refused:
         fcntl.ioctl(channel.fd, IOCTL_STATUS, bytearray(abi.STATUS_BYTES))
     assert refused.value.errno == errno.ENOTTY
+
+
+def test_nvml_finds_the_device_without_a_channel(attribute):
+    before = attribute("channels")
+    nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    count, handle = ctypes.c_uint(), ctypes.c_void_p()
+    memory, name = (ctypes.c_uint64 * 3)(), ctypes.create_string_buffer(96)
+    assert nvml.nvmlInit_v2() == 0
+    assert nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0
+    assert count.value == 1
+    assert nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)) == 0
+    assert nvml.nvmlDeviceGetName(handle, name, 96) == 0
+    assert name.value.startswith(b"VGPU-STUB")
+    assert nvml.nvmlDeviceGetMemoryInfo(handle, memory) == 0
+    total, free, used = memory
+    assert total == free + used > 0
+    assert attribute("channels") == before
+    assert nvml.nvmlShutdown() == 0
