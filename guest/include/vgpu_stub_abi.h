@@ -116,6 +116,34 @@
 /* Routines of VGPU_OP_BLAS */
 #define VGPU_BLAS_GEMM 1 /* C = alpha op(A) op(B) + beta C */
 #define VGPU_BLAS_TRSM 2 /* solves op(A) X = alpha B, or X op(A) = alpha B; X replaces B */
+#define VGPU_BLAS_SYMM 3 /* C = alpha A B + beta C, or alpha B A + beta C; A symmetric */
+#define VGPU_BLAS_HEMM 4 /* the same, A Hermitian */
+#define VGPU_BLAS_SYRK 5 /* C = alpha op(A) op(A)' + beta C, one triangle of it */
+#define VGPU_BLAS_HERK 6 /* C = alpha op(A) op(A)* + beta C, one triangle of it; real scalars */
+#define VGPU_BLAS_SYR2K 7 /* C = alpha (op(A) op(B)' + op(B) op(A)') + beta C, one triangle of it */
+#define VGPU_BLAS_HER2K 8 /* the same with conjugates; beta is real */
+#define VGPU_BLAS_SYRKX 9 /* C = alpha op(A) op(B)' + beta C, one triangle of it */
+#define VGPU_BLAS_HERKX 0xa /* C = alpha op(A) op(B)* + beta C, one triangle of it; beta is real */
+#define VGPU_BLAS_TRMM 0xb /* C = alpha op(A) B or alpha B op(A); A triangular */
+#define VGPU_BLAS_GEAM 0xc /* C = alpha op(A) + beta op(B) */
+#define VGPU_BLAS_DGMM 0xd /* C = diag(B) A, or A diag(B) */
+#define VGPU_BLAS_GEMV 0x20 /* C = alpha op(A) B + beta C; B and C vectors */
+#define VGPU_BLAS_GER 0x21 /* C = alpha A B' + C; A and B vectors */
+#define VGPU_BLAS_GERC 0x22 /* C = alpha A B* + C; A and B vectors */
+#define VGPU_BLAS_SYMV 0x23 /* C = alpha A B + beta C; A symmetric, B and C vectors */
+#define VGPU_BLAS_HEMV 0x24 /* the same, A Hermitian */
+#define VGPU_BLAS_TRMV 0x25 /* B = op(A) B; A triangular, B a vector */
+#define VGPU_BLAS_TRSV 0x26 /* solves op(A) X = B; A triangular, the vector X replaces B */
+#define VGPU_BLAS_AXPY 0x40 /* B = alpha A + B; vectors from here on, of length n */
+#define VGPU_BLAS_SCAL 0x41 /* A = alpha A; alpha is of C's type */
+#define VGPU_BLAS_COPY 0x42 /* B = A */
+#define VGPU_BLAS_SWAP 0x43 /* exchanges A and B */
+#define VGPU_BLAS_DOT 0x44 /* the sum of A B, to C in device memory */
+#define VGPU_BLAS_DOTC 0x45 /* the sum of conj(A) B, to C in device memory */
+#define VGPU_BLAS_NRM2 0x46 /* the Euclidean length of A, to C in device memory */
+#define VGPU_BLAS_ASUM 0x47 /* the sum of |re| + |im| of A, to C in device memory */
+#define VGPU_BLAS_AMAX 0x48 /* where |re| + |im| is largest, from 1, to C in device memory */
+#define VGPU_BLAS_AMIN 0x49 /* where |re| + |im| is smallest, from 1, to C in device memory */
 
 /* Flags of VGPU_OP_BLAS */
 #define VGPU_BLAS_FLAG_DEVICE_SCALARS 1 /* alpha and beta are device pointers */

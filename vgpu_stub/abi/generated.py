@@ -207,6 +207,62 @@ IMAGE_CUBIN: Final = 2
 BLAS_GEMM: Final = 1
 #: solves op(A) X = alpha B, or X op(A) = alpha B; X replaces B
 BLAS_TRSM: Final = 2
+#: C = alpha A B + beta C, or alpha B A + beta C; A symmetric
+BLAS_SYMM: Final = 3
+#: the same, A Hermitian
+BLAS_HEMM: Final = 4
+#: C = alpha op(A) op(A)' + beta C, one triangle of it
+BLAS_SYRK: Final = 5
+#: C = alpha op(A) op(A)* + beta C, one triangle of it; real scalars
+BLAS_HERK: Final = 6
+#: C = alpha (op(A) op(B)' + op(B) op(A)') + beta C, one triangle of it
+BLAS_SYR2K: Final = 7
+#: the same with conjugates; beta is real
+BLAS_HER2K: Final = 8
+#: C = alpha op(A) op(B)' + beta C, one triangle of it
+BLAS_SYRKX: Final = 9
+#: C = alpha op(A) op(B)* + beta C, one triangle of it; beta is real
+BLAS_HERKX: Final = 0xa
+#: C = alpha op(A) B or alpha B op(A); A triangular
+BLAS_TRMM: Final = 0xb
+#: C = alpha op(A) + beta op(B)
+BLAS_GEAM: Final = 0xc
+#: C = diag(B) A, or A diag(B)
+BLAS_DGMM: Final = 0xd
+#: C = alpha op(A) B + beta C; B and C vectors
+BLAS_GEMV: Final = 0x20
+#: C = alpha A B' + C; A and B vectors
+BLAS_GER: Final = 0x21
+#: C = alpha A B* + C; A and B vectors
+BLAS_GERC: Final = 0x22
+#: C = alpha A B + beta C; A symmetric, B and C vectors
+BLAS_SYMV: Final = 0x23
+#: the same, A Hermitian
+BLAS_HEMV: Final = 0x24
+#: B = op(A) B; A triangular, B a vector
+BLAS_TRMV: Final = 0x25
+#: solves op(A) X = B; A triangular, the vector X replaces B
+BLAS_TRSV: Final = 0x26
+#: B = alpha A + B; vectors from here on, of length n
+BLAS_AXPY: Final = 0x40
+#: A = alpha A; alpha is of C's type
+BLAS_SCAL: Final = 0x41
+#: B = A
+BLAS_COPY: Final = 0x42
+#: exchanges A and B
+BLAS_SWAP: Final = 0x43
+#: the sum of A B, to C in device memory
+BLAS_DOT: Final = 0x44
+#: the sum of conj(A) B, to C in device memory
+BLAS_DOTC: Final = 0x45
+#: the Euclidean length of A, to C in device memory
+BLAS_NRM2: Final = 0x46
+#: the sum of |re| + |im| of A, to C in device memory
+BLAS_ASUM: Final = 0x47
+#: where |re| + |im| is largest, from 1, to C in device memory
+BLAS_AMAX: Final = 0x48
+#: where |re| + |im| is smallest, from 1, to C in device memory
+BLAS_AMIN: Final = 0x49
 
 # Flags of VGPU_OP_BLAS
 #: alpha and beta are device pointers

@@ -75,6 +75,7 @@ typedef enum {
 	CUDA_C_8I = 7,
 	CUDA_R_32I = 10,
 	CUDA_R_16BF = 14,
+	CUDA_R_64I = 24,
 } cudaDataType;
 
 typedef enum { MAJOR_VERSION = 0, MINOR_VERSION = 1, PATCH_LEVEL = 2 } libraryPropertyType;

@@ -49,6 +49,8 @@ CUBLAS_EXPORT cublasStatus_t cublasDestroy_v2(cublasHandle_t handle)
 		return CUBLAS_STATUS_NOT_INITIALIZED;
 	if (cuCtxPushCurrent(handle->context) == CUDA_SUCCESS) {
 		cuCtxSynchronize();
+		if (handle->result)
+			cuMemFree(handle->result);
 		cuCtxPopCurrent(&popped);
 	}
 	handle->magic = 0;

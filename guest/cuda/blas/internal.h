@@ -33,6 +33,7 @@ struct cublasContext {
 	unsigned int math_mode; /* cublasMath_t */
 	void *workspace;	/* NULL: cuBLAS' own */
 	size_t workspace_bytes;
+	CUdeviceptr result; /* 16 bytes of device memory, or 0; see blas_result_memory() */
 };
 
 bool blas_handle_alive(cublasHandle_t handle);
@@ -53,6 +54,10 @@ size_t blas_type_bytes(cudaDataType type);
 /* A command in which nothing is set but what every routine has. */
 struct vgpu_cmd_blas blas_command(cublasHandle_t handle, __u32 routine);
 cublasStatus_t blas_submit(cublasHandle_t handle, struct vgpu_cmd_blas *command);
+
+/* Device memory of the handle for one result, and that result once the stream is done. */
+cublasStatus_t blas_result_memory(cublasHandle_t handle, __u64 *pointer);
+cublasStatus_t blas_fetch_result(cublasHandle_t handle, void *result, size_t bytes);
 
 static inline bool blas_is_operation(cublasOperation_t operation)
 {

@@ -5,6 +5,8 @@
 
 #include "internal.h"
 
+#define RESULT_BYTES 16
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const struct vgpu_export *driver;
 
@@ -125,6 +127,7 @@ size_t blas_type_bytes(cudaDataType type)
 	case CUDA_R_32I:
 		return 4;
 	case CUDA_R_64F:
+	case CUDA_R_64I:
 	case CUDA_C_32F:
 		return 8;
 	case CUDA_C_64F:
@@ -169,4 +172,34 @@ cublasStatus_t blas_submit(cublasHandle_t handle, struct vgpu_cmd_blas *command)
 	result = driver->submit(handle->stream, command, sizeof(*command), &command->stream);
 	leave(entered);
 	return blas_status(result);
+}
+
+cublasStatus_t blas_result_memory(cublasHandle_t handle, __u64 *pointer)
+{
+	CUresult result = CUDA_SUCCESS;
+	bool entered;
+
+	if (!handle->result) {
+		result = enter(handle, &entered);
+		if (result == CUDA_SUCCESS) {
+			result = cuMemAlloc(&handle->result, RESULT_BYTES);
+			leave(entered);
+		}
+	}
+	*pointer = handle->result;
+	return blas_status(result);
+}
+
+cublasStatus_t blas_fetch_result(cublasHandle_t handle, void *result, size_t bytes)
+{
+	bool entered;
+	CUresult status = enter(handle, &entered);
+
+	if (status != CUDA_SUCCESS)
+		return blas_status(status);
+	status = cuMemcpyDtoHAsync(result, handle->result, bytes, handle->stream);
+	if (status == CUDA_SUCCESS)
+		status = cuStreamSynchronize(handle->stream);
+	leave(entered);
+	return blas_status(status);
 }

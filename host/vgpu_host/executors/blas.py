@@ -26,6 +26,7 @@ class DataType(IntEnum):
     C_8I = 7
     R_32I = 10
     R_16BF = 14
+    R_64I = 24
 
     @property
     def bytes(self) -> int:
@@ -36,6 +37,11 @@ class DataType(IntEnum):
     def complex(self) -> bool:
         """Whether elements are pairs of real and imaginary part."""
         return self in (DataType.C_32F, DataType.C_64F, DataType.C_8I)
+
+    @property
+    def real(self) -> DataType:
+        """Type of the real part of a float."""
+        return {DataType.C_32F: DataType.R_32F, DataType.C_64F: DataType.R_64F}.get(self, self)
 
 
 _BYTES: Final = {
@@ -48,6 +54,7 @@ _BYTES: Final = {
     DataType.C_8I: 2,
     DataType.R_32I: 4,
     DataType.R_16BF: 2,
+    DataType.R_64I: 8,
 }
 
 
@@ -103,6 +110,34 @@ class Routine(IntEnum):
 
     GEMM = abi.BLAS_GEMM
     TRSM = abi.BLAS_TRSM
+    SYMM = abi.BLAS_SYMM
+    HEMM = abi.BLAS_HEMM
+    SYRK = abi.BLAS_SYRK
+    HERK = abi.BLAS_HERK
+    SYR2K = abi.BLAS_SYR2K
+    HER2K = abi.BLAS_HER2K
+    SYRKX = abi.BLAS_SYRKX
+    HERKX = abi.BLAS_HERKX
+    TRMM = abi.BLAS_TRMM
+    GEAM = abi.BLAS_GEAM
+    DGMM = abi.BLAS_DGMM
+    GEMV = abi.BLAS_GEMV
+    GER = abi.BLAS_GER
+    GERC = abi.BLAS_GERC
+    SYMV = abi.BLAS_SYMV
+    HEMV = abi.BLAS_HEMV
+    TRMV = abi.BLAS_TRMV
+    TRSV = abi.BLAS_TRSV
+    AXPY = abi.BLAS_AXPY
+    SCAL = abi.BLAS_SCAL
+    COPY = abi.BLAS_COPY
+    SWAP = abi.BLAS_SWAP
+    DOT = abi.BLAS_DOT
+    DOTC = abi.BLAS_DOTC
+    NRM2 = abi.BLAS_NRM2
+    ASUM = abi.BLAS_ASUM
+    AMAX = abi.BLAS_AMAX
+    AMIN = abi.BLAS_AMIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +183,26 @@ class BlasCall:
     beta: bytes
 
     @property
-    def scale_type(self) -> DataType:
-        """Type of alpha and beta."""
-        if self.routine is not Routine.GEMM:
-            return self.a_type
+    def alpha_type(self) -> DataType:
+        """Type of alpha."""
+        match self.routine:
+            case Routine.GEMM:
+                return self._gemm_scale_type()
+            case Routine.HERK:
+                return self.a_type.real
+            case Routine.SCAL:
+                return self.c_type
+            case _:
+                return self.a_type
+
+    @property
+    def beta_type(self) -> DataType:
+        """Type of beta."""
+        if self.routine in (Routine.HERK, Routine.HER2K, Routine.HERKX):
+            return self.a_type.real
+        return self.alpha_type
+
+    def _gemm_scale_type(self) -> DataType:
         if self.compute_type in (ComputeType.F16, ComputeType.F16_PEDANTIC):
             return DataType.R_16F
         if self.compute_type in (ComputeType.I32, ComputeType.I32_PEDANTIC):

@@ -29,6 +29,75 @@ _LETTERS: Final = {
     DataType.C_32F: "c",
     DataType.C_64F: "z",
 }
+#: Letters of functions with a real result, or a real scalar, for complex vectors.
+_REAL_RESULT: Final = {"s": "s", "d": "d", "c": "sc", "z": "dz"}
+_REAL_SCALAR: Final = {"s": "s", "d": "d", "c": "cs", "z": "zd"}
+
+#: Name and arguments of each function; {t} is the letter of its type.
+_SIGNATURES: Final = {
+    (Routine.GEMM, ""): (
+        "gemm_ex",
+        "a_operation b_operation m n k alpha a a_type a_step b b_type b_step beta c c_type c_step"
+        " compute_type algorithm",
+    ),
+    (Routine.GEMM, "_batched"): (
+        "gemm_batched_ex",
+        "a_operation b_operation m n k alpha a a_type a_step b b_type b_step beta c c_type c_step"
+        " batch compute_type algorithm",
+    ),
+    (Routine.GEMM, "_strided_batched"): (
+        "gemm_strided_batched_ex",
+        "a_operation b_operation m n k alpha a a_type a_step a_stride b b_type b_step b_stride beta"
+        " c c_type c_step c_stride batch compute_type algorithm",
+    ),
+    (Routine.TRSM, ""): ("{t}trsm", "side fill a_operation diagonal m n alpha a a_step b b_step"),
+    (Routine.TRSM, "_batched"): (
+        "{t}trsm_batched",
+        "side fill a_operation diagonal m n alpha a a_step b b_step batch",
+    ),
+    (Routine.SYMM, ""): ("{t}symm", "side fill m n alpha a a_step b b_step beta c c_step"),
+    (Routine.HEMM, ""): ("{t}hemm", "side fill m n alpha a a_step b b_step beta c c_step"),
+    (Routine.SYRK, ""): ("{t}syrk", "fill a_operation n k alpha a a_step beta c c_step"),
+    (Routine.HERK, ""): ("{t}herk", "fill a_operation n k alpha a a_step beta c c_step"),
+    (Routine.SYR2K, ""): ("{t}syr2k", "fill a_operation n k alpha a a_step b b_step beta c c_step"),
+    (Routine.HER2K, ""): ("{t}her2k", "fill a_operation n k alpha a a_step b b_step beta c c_step"),
+    (Routine.SYRKX, ""): ("{t}syrkx", "fill a_operation n k alpha a a_step b b_step beta c c_step"),
+    (Routine.HERKX, ""): ("{t}herkx", "fill a_operation n k alpha a a_step b b_step beta c c_step"),
+    (Routine.TRMM, ""): (
+        "{t}trmm",
+        "side fill a_operation diagonal m n alpha a a_step b b_step c c_step",
+    ),
+    (Routine.GEAM, ""): (
+        "{t}geam",
+        "a_operation b_operation m n alpha a a_step beta b b_step c c_step",
+    ),
+    (Routine.DGMM, ""): ("{t}dgmm", "side m n a a_step b b_step c c_step"),
+    (Routine.GEMV, ""): ("{t}gemv", "a_operation m n alpha a a_step b b_step beta c c_step"),
+    (Routine.GEMV, "_batched"): (
+        "{t}gemv_batched",
+        "a_operation m n alpha a a_step b b_step beta c c_step batch",
+    ),
+    (Routine.GEMV, "_strided_batched"): (
+        "{t}gemv_strided_batched",
+        "a_operation m n alpha a a_step a_stride b b_step b_stride beta c c_step c_stride batch",
+    ),
+    (Routine.GER, ""): ("{t}ger{u}", "m n alpha a a_step b b_step c c_step"),
+    (Routine.GERC, ""): ("{t}gerc", "m n alpha a a_step b b_step c c_step"),
+    (Routine.SYMV, ""): ("{t}symv", "fill n alpha a a_step b b_step beta c c_step"),
+    (Routine.HEMV, ""): ("{t}hemv", "fill n alpha a a_step b b_step beta c c_step"),
+    (Routine.TRMV, ""): ("{t}trmv", "fill a_operation diagonal n a a_step b b_step"),
+    (Routine.TRSV, ""): ("{t}trsv", "fill a_operation diagonal n a a_step b b_step"),
+    (Routine.AXPY, ""): ("{t}axpy", "n alpha a a_step b b_step"),
+    (Routine.SCAL, ""): ("{scalar}scal", "n alpha a a_step"),
+    (Routine.COPY, ""): ("{t}copy", "n a a_step b b_step"),
+    (Routine.SWAP, ""): ("{t}swap", "n a a_step b b_step"),
+    (Routine.DOT, ""): ("{t}dot{u}", "n a a_step b b_step c"),
+    (Routine.DOTC, ""): ("{t}dotc", "n a a_step b b_step c"),
+    (Routine.NRM2, ""): ("{result}nrm2", "n a a_step c"),
+    (Routine.ASUM, ""): ("{result}asum", "n a a_step c"),
+    (Routine.AMAX, ""): ("i{t}amax", "n a a_step c"),
+    (Routine.AMIN, ""): ("i{t}amin", "n a a_step c"),
+}
 _GEMM_DEFAULT: Final = -1
 _INT_MAX: Final = (1 << 31) - 1
 _SCALAR_BYTES: Final = 16
@@ -58,7 +127,6 @@ class CudaBlas:
         scalars = (ctypes.c_char * (2 * _SCALAR_BYTES))()
         self._scalars = memoryview(scalars).cast("B")
         self._scalars_address = ctypes.addressof(scalars)
-        self._routines = {Routine.GEMM: self._gemm, Routine.TRSM: self._trsm}
 
     def _ask(self, name: str, *arguments: int) -> Any:
         try:
@@ -76,7 +144,22 @@ class CudaBlas:
             CudaError: cuBLAS refuses it.
         """
         self._set(call, int(stream) if stream else 0)  # type: ignore[call-overload]  # a CUstream
-        self._routines[call.routine](call)
+        mode = ""
+        if call.pointer_arrays:
+            mode = "_batched"
+        elif call.batch != 1:
+            mode = "_strided_batched"
+        try:
+            name, arguments = _SIGNATURES[call.routine, mode]
+        except KeyError:
+            text = f"cuBLAS has no {call.routine.name} of that kind of batch"
+            raise CudaError(_NOT_SUPPORTED, text) from None
+        alpha, beta = self._scalar_addresses(call)
+        known = {"alpha": alpha, "beta": beta, "algorithm": _GEMM_DEFAULT}
+        values = [
+            known[each] if each in known else getattr(call, each) for each in arguments.split()
+        ]
+        self._ask(_function(name, call), self._handle, *values)
 
     def _set(self, call: BlasCall, stream: int) -> None:
         workspace = (call.workspace, call.workspace_bytes)
@@ -99,79 +182,24 @@ class CudaBlas:
         self._scalars[_SCALAR_BYTES:] = call.beta
         return self._scalars_address, self._scalars_address + _SCALAR_BYTES
 
-    def _gemm(self, call: BlasCall) -> None:
-        alpha, beta = self._scalar_addresses(call)
-        a = [call.a, call.a_type, call.a_step]
-        b = [call.b, call.b_type, call.b_step]
-        c = [call.c, call.c_type, call.c_step]
-        batch: list[int] = []
-        name = "gemm_ex"
-        if call.pointer_arrays:
-            name = "gemm_batched_ex"
-            batch = [call.batch]
-        elif call.batch != 1:
-            name = "gemm_strided_batched_ex"
-            a.append(call.a_stride)
-            b.append(call.b_stride)
-            c.append(call.c_stride)
-            batch = [call.batch]
-        self._ask(
-            name + _wide(call),
-            self._handle,
-            call.a_operation,
-            call.b_operation,
-            call.m,
-            call.n,
-            call.k,
-            alpha,
-            *a,
-            *b,
-            beta,
-            *c,
-            *batch,
-            call.compute_type,
-            _GEMM_DEFAULT,
-        )
-
-    def _trsm(self, call: BlasCall) -> None:
-        alpha, _ = self._scalar_addresses(call)
-        name = f"{_letter(call.a_type)}trsm"
-        batch: list[int] = []
-        if call.pointer_arrays:
-            name += "_batched"
-            batch = [call.batch]
-        elif call.batch != 1:
-            raise CudaError(_NOT_SUPPORTED, "cuBLAS solves no strided batches of triangles")
-        self._ask(
-            name + _wide(call),
-            self._handle,
-            call.side,
-            call.fill,
-            call.a_operation,
-            call.diagonal,
-            call.m,
-            call.n,
-            alpha,
-            call.a,
-            call.a_step,
-            call.b,
-            call.b_step,
-            *batch,
-        )
-
     def close(self) -> None:
         """Destroy the handle, which waits for the device."""
         self._ask("destroy", self._handle)
 
 
-def _letter(kind: DataType) -> str:
-    try:
-        return _LETTERS[kind]
-    except KeyError:
-        raise CudaError(_NOT_SUPPORTED, f"no routine of cuBLAS for {kind.name}") from None
-
-
-def _wide(call: BlasCall) -> str:
-    """Suffix of the functions with 64-bit sizes, where they are needed."""
+def _function(name: str, call: BlasCall) -> str:
+    """Name of a function for the call's type, with 64-bit sizes where they are needed."""
+    if "{" in name:
+        letter = _LETTERS.get(call.a_type)
+        if letter is None:
+            raise CudaError(_NOT_SUPPORTED, f"no {call.routine.name} for {call.a_type.name}")
+        mixed = call.c_type is not call.a_type
+        name = name.format(
+            t=letter,
+            u="u" if call.a_type.complex else "",
+            result=_REAL_RESULT[letter],
+            scalar=_REAL_SCALAR[letter] if mixed else letter,
+        )
     sizes = (call.m, call.n, call.k, call.a_step, call.b_step, call.c_step, call.batch)
-    return "_64" if max(sizes) > _INT_MAX else ""
+    wide = max(map(abs, sizes)) > _INT_MAX or call.c_type is DataType.R_64I
+    return name + "_64" if wide else name

@@ -67,6 +67,7 @@ VALUES: dict[DataType, type] = {
     DataType.C_64F: np.complex128,
     DataType.R_8I: np.int8,
     DataType.R_32I: np.int32,
+    DataType.R_64I: np.int64,
 }
 #: Relative error of one rounding to the type.
 EPSILON = {
@@ -180,3 +181,41 @@ def with_operands(call: BlasCall, a: Matrices, b: Matrices, c: Matrices | None =
         c_step=c.step,
         c_stride=c.stride,
     )
+
+
+class Vector:
+    """A vector on a device, `step` elements apart; a negative step stores it backwards."""
+
+    def __init__(self, device: Device, values: Array, kind: DataType, step: int = 1) -> None:
+        self._device = device
+        self.kind = kind
+        self.step = step
+        self.length = len(values)
+        stored = np.full(max((self.length - 1) * abs(step) + 1, 1), 77, values.dtype)
+        stored[:: abs(step)][: self.length] = values[::-1] if step < 0 else values
+        self._bytes = packed(stored, kind)
+        self.pointer = device.upload(self._bytes)
+
+    def values(self) -> Array:
+        """What is there now; checks that nothing in between has changed."""
+        stored = unpacked(self._device.download(self.pointer, len(self._bytes)), self.kind)
+        between = np.ones(len(stored), bool)
+        between[:: abs(self.step)] = False
+        assert (stored[between] == 77).all()
+        values = stored[:: abs(self.step)][: self.length]
+        return values[::-1] if self.step < 0 else values
+
+
+def triangle_of(full: Array, fill: Fill, diagonal: Diagonal) -> Array:
+    """The triangular matrix that is stored in a triangle."""
+    triangle = np.tril(full) if fill is Fill.LOWER else np.triu(full)
+    if diagonal is Diagonal.UNIT:
+        np.fill_diagonal(triangle, 1)
+    return triangle
+
+
+def symmetric_of(full: Array, fill: Fill, *, hermitian: bool) -> Array:
+    """The symmetric or Hermitian matrix that is stored in a triangle."""
+    strict = np.tril(full, -1) if fill is Fill.LOWER else np.triu(full, 1)
+    diagonal = np.diag(full.diagonal().real if hermitian else full.diagonal())
+    return strict + (strict.conj() if hermitian else strict).T + diagonal

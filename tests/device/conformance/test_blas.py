@@ -89,7 +89,7 @@ def check_gemm(
         pointer_arrays=pointer_arrays,
     )
     call = with_operands(call, *on_device)
-    call = replace(call, alpha=scalar(alpha, call.scale_type), beta=scalar(beta, call.scale_type))
+    call = replace(call, alpha=scalar(alpha, call.alpha_type), beta=scalar(beta, call.beta_type))
     device.executor.blas(call, None)
     exact = np.complex128 if kind.complex else np.float64
     left, right = operated(a.astype(exact), operations[0]), operated(b.astype(exact), operations[1])

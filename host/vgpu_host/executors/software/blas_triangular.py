@@ -9,13 +9,26 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vgpu_host.executors.blas import BlasCall, Diagonal, Fill, Operation, Side
+from vgpu_host.executors.software.blas_memory import Array, Memory
 
 _BLOCK: Final = 32
 
-Array = NDArray[Any]
+
+def trsm(memory: Memory, call: BlasCall) -> None:
+    """op(A) X = alpha B, or X op(A) = alpha B; X replaces B."""
+    alpha = memory.scalar(call.alpha, call.alpha_type, call.device_scalars)
+    order = call.m if call.side is Side.LEFT else call.n
+    batches = memory.batches(
+        call,
+        (call.a, order, order, call.a_step, call.a_stride),
+        (call.b, call.m, call.n, call.b_step, call.b_stride),
+    )
+    for a_place, b_place in batches:
+        a = memory.transposed(a_place, call.a_type)
+        b = memory.transposed(b_place, call.a_type)
+        solve(call, a, b, alpha)
 
 
 def solve(call: BlasCall, a: Array, b: Array, alpha: Any) -> None:
@@ -43,14 +56,14 @@ def solve(call: BlasCall, a: Array, b: Array, alpha: Any) -> None:
         right = b
     x = right * alpha if alpha != 0 else np.zeros_like(right)
     if lower:
-        _substitute(matrix, x, call.diagonal)
+        substitute(matrix, x, call.diagonal)
     else:
-        _substitute(matrix[..., ::-1, ::-1], x[..., ::-1, :], call.diagonal)
+        substitute(matrix[..., ::-1, ::-1], x[..., ::-1, :], call.diagonal)
     right[...] = x
 
 
-def _substitute(matrix: Array, x: Array, diagonal: Diagonal) -> None:
-    """Solve with a lower triangle, in place."""
+def substitute(matrix: Array, x: Array, diagonal: Diagonal) -> None:
+    """Solve with a lower triangle, in place; `x` is of shape (..., order, right sides)."""
     order = matrix.shape[-1]
     for start in range(0, order, _BLOCK):
         end = min(start + _BLOCK, order)

@@ -1,0 +1,152 @@
+"""Device memory as numpy arrays, and the types of cuBLAS in terms of numpy's.
+
+What an array touches is checked against its allocation before anything is read or written, and
+fails like an access of a kernel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vgpu_host.executors.blas import BlasCall, DataType
+from vgpu_host.executors.software.errors import CudaResult, DeviceFault
+
+Array = NDArray[Any]
+CheckRange = Callable[[int, int], None]
+
+_BYTE_PAIR: Final = np.dtype([("real", "i1"), ("imaginary", "i1")])
+#: Elements as they are stored; bfloat16 as the upper half of a float.
+_STORED: Final[dict[DataType, np.dtype[Any]]] = {
+    DataType.R_16F: np.dtype(np.float16),
+    DataType.R_16BF: np.dtype(np.uint16),
+    DataType.R_32F: np.dtype(np.float32),
+    DataType.R_64F: np.dtype(np.float64),
+    DataType.C_32F: np.dtype(np.complex64),
+    DataType.C_64F: np.dtype(np.complex128),
+    DataType.R_8I: np.dtype(np.int8),
+    DataType.C_8I: _BYTE_PAIR,
+    DataType.R_32I: np.dtype(np.int32),
+    DataType.R_64I: np.dtype(np.int64),
+}
+_BUFFER_WRITABLE: Final = 0x200
+_view = ctypes.pythonapi.PyMemoryView_FromMemory
+_view.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
+_view.restype = ctypes.py_object
+
+
+class Place(NamedTuple):
+    """Where the matrices of a batch are: `step` and `stride` in elements."""
+
+    pointer: int
+    rows: int
+    columns: int
+    step: int
+    stride: int
+    batch: int
+
+
+class Memory:
+    """Device memory as arrays."""
+
+    def __init__(self, check_range: CheckRange) -> None:
+        self._check_range = check_range
+
+    def array(
+        self, pointer: int, shape: tuple[int, ...], steps: tuple[int, ...], kind: DataType
+    ) -> Array:
+        """An array on device memory, with steps in elements.
+
+        Raises:
+            DeviceFault: Not all of it lies in one allocation, or it is misaligned.
+        """
+        stored = _STORED[kind]
+        size = stored.itemsize
+        if 0 in shape:
+            return np.empty(shape, stored)
+        reach = [(count - 1) * step for count, step in zip(shape, steps, strict=True)]
+        first = pointer + size * sum(way for way in reach if way < 0)
+        length = size * (sum(abs(way) for way in reach) + 1)
+        alignment = stored.alignment
+        if pointer % alignment:
+            raise DeviceFault(
+                CudaResult.MISALIGNED_ADDRESS, f"{pointer:#x} is no multiple of {alignment}"
+            )
+        try:
+            self._check_range(first, length)
+        except DeviceFault as fault:
+            raise DeviceFault(CudaResult.ILLEGAL_ADDRESS, f"BLAS: {fault.message}") from fault
+        return np.ndarray(
+            shape,
+            stored,
+            _view(first, length, _BUFFER_WRITABLE),
+            pointer - first,
+            tuple(size * step for step in steps),
+        )
+
+    def transposed(self, place: Place, kind: DataType) -> Array:
+        """The transposes of the matrices of a batch, row-major: (batch, columns, rows)."""
+        shape = (place.batch, place.columns, place.rows)
+        return self.array(place.pointer, shape, (place.stride, place.step, 1), kind)
+
+    def matrix(self, pointer: int, rows: int, columns: int, step: int, kind: DataType) -> Array:
+        """One matrix, (rows, columns)."""
+        return self.array(pointer, (columns, rows), (step, 1), kind).T
+
+    def vector(self, pointer: int, length: int, step: int, kind: DataType) -> Array:
+        """A vector; with a negative step it is read backwards from its end."""
+        first = pointer if step > 0 else pointer - (length - 1) * step * _STORED[kind].itemsize
+        return self.array(first, (length,), (step,), kind)
+
+    def batches(
+        self, call: BlasCall, *operands: tuple[int, int, int, int, int]
+    ) -> Iterator[tuple[Place, ...]]:
+        """Places of (pointer, rows, columns, step, stride): all in one, or one by one."""
+        if not call.pointer_arrays:
+            yield tuple(Place(*operand, call.batch) for operand in operands)
+            return
+        arrays = [self.pointers(operand[0], call.batch) for operand in operands]
+        for pointers in zip(*arrays, strict=True):
+            yield tuple(
+                Place(pointer, rows, columns, step, 0, 1)
+                for pointer, (_, rows, columns, step, _) in zip(pointers, operands, strict=True)
+            )
+
+    def pointers(self, pointer: int, count: int) -> list[int]:
+        """An array of device pointers in device memory."""
+        return [int(each) for each in self.array(pointer, (count,), (1,), DataType.R_64I)]
+
+    def scalar(self, text: bytes, kind: DataType, on_device: bool) -> Any:
+        """alpha or beta, in the type that is computed with."""
+        stored = _STORED[kind]
+        if on_device:
+            stored_value = self.array(int.from_bytes(text[:8], "little"), (1,), (1,), kind)
+        else:
+            stored_value = np.frombuffer(text, stored, 1)
+        value = widened(stored_value, kind)[0]
+        return int(value) if kind is DataType.R_32I else value
+
+
+def widened(array: Array, kind: DataType) -> Array:
+    """An array in the type that its elements are computed with; itself where that is its own."""
+    if kind is DataType.R_16BF:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    if kind in (DataType.R_16F, DataType.R_8I):
+        return array.astype(np.float32)
+    if kind is DataType.C_8I:
+        return array["real"].astype(np.float32) + np.complex64(1j) * array["imaginary"]
+    return array
+
+
+def narrowed(array: Array, kind: DataType) -> Array:
+    """Round computed elements once to the type that they are stored in, ties to even."""
+    if kind is DataType.R_16BF:
+        bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+        rounded = bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))
+        quiet = bits | np.uint32(0x0040_0000)
+        return (np.where(np.isnan(array), quiet, rounded) >> 16).astype(np.uint16)
+    return array.astype(_STORED[kind], copy=False)
