@@ -8,6 +8,7 @@
 pthread_mutex_t vgpu_graph_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint32_t graphs_made; /* vgpu_graph_lock */
+static uint64_t nodes_made;  /* vgpu_graph_lock */
 
 static struct vgpu_pool graphs = {
 	.name = "graph",
@@ -75,6 +76,7 @@ void vgpu_set_remove(struct vgpu_node_set *set, const struct vgpu_node *node)
 void vgpu_set_free(struct vgpu_node_set *set)
 {
 	free(set->nodes);
+	free(set->edges);
 	*set = (struct vgpu_node_set){ 0 };
 }
 
@@ -132,6 +134,7 @@ CUresult vgpu_node_add(struct vgpu_graph *graph, CUgraphNodeType type,
 	node->type = type;
 	node->graph = graph;
 	node->id = graph->next_node_id++;
+	node->serial = ++nodes_made;
 	*graph->last = node;
 	graph->last = &node->next;
 	graph->count++;
@@ -187,10 +190,17 @@ void vgpu_node_remove(struct vgpu_node *node)
 struct vgpu_node *vgpu_node_in_clone(const struct vgpu_graph *clone,
 				     const struct vgpu_node *original)
 {
-	struct vgpu_node *node = clone->first;
+	struct vgpu_node *node = original ? clone->first : NULL;
 
-	while (node && node->original != original)
+	while (node && node->original_serial != original->serial) {
+		if (node->type == CU_GRAPH_NODE_TYPE_GRAPH) {
+			struct vgpu_node *inner = vgpu_node_in_clone(node->child, original);
+
+			if (inner)
+				return inner;
+		}
 		node = node->next;
+	}
 	return node;
 }
 
@@ -213,6 +223,7 @@ CUresult vgpu_graph_clone(const struct vgpu_graph *graph, struct vgpu_graph **ou
 		if (status != CUDA_SUCCESS)
 			break;
 		copies[place]->original = node;
+		copies[place]->original_serial = node->serial;
 		copies[place]->id = node->id;
 		copies[place]->disabled = node->disabled;
 		status = vgpu_node_copy_contents(copies[place++], node);
@@ -226,7 +237,7 @@ CUresult vgpu_graph_clone(const struct vgpu_graph *graph, struct vgpu_graph **ou
 					      copies[node->dependencies.nodes[i]->place]);
 	free(copies);
 	clone->next_node_id = graph->next_node_id;
-	clone->origin = (struct vgpu_graph *)graph;
+	clone->original_id = graph->id;
 	if (status == CUDA_SUCCESS)
 		*out = clone;
 	else
@@ -333,7 +344,7 @@ CUresult cuGraphNodeFindInClone(CUgraphNode *out, CUgraphNode original, CUgraph 
 	if (status != CUDA_SUCCESS)
 		return status;
 	node = vgpu_node_from_handle(original);
-	if (!out || !node || graph->origin != node->graph)
+	if (!out || !node || graph->original_id != node->graph->id)
 		return vgpu_leave_graphs(CUDA_ERROR_INVALID_VALUE);
 	node = vgpu_node_in_clone(graph, node);
 	*out = (CUgraphNode)node;

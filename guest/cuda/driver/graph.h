@@ -18,6 +18,7 @@ struct vgpu_node_set {
 	struct vgpu_node **nodes;
 	uint32_t count;
 	uint32_t room;
+	CUgraphEdgeData *edges; /* what cuStreamGetCaptureInfo() gives out: all zero */
 };
 
 bool vgpu_set_holds(const struct vgpu_node_set *set, const struct vgpu_node *node);
@@ -33,9 +34,9 @@ struct vgpu_graph {
 	uint32_t count;
 	uint32_t id;
 	uint32_t next_node_id;
-	bool capturing;		   /* a capture adds nodes to it */
-	bool owned;		   /* by a child graph node or an executable graph */
-	struct vgpu_graph *origin; /* of a clone; only compared */
+	bool capturing;	      /* a capture adds nodes to it */
+	bool owned;	      /* by a child graph node or an executable graph */
+	uint32_t original_id; /* of a clone: the graph that it was made of */
 };
 
 /* What a node does beyond its type. */
@@ -48,7 +49,9 @@ struct vgpu_node {
 	struct vgpu_object object; /* its context is the one that it runs in, or NULL */
 	struct vgpu_graph *graph;
 	struct vgpu_node *next;
-	struct vgpu_node *original; /* of a clone; only compared */
+	struct vgpu_node *original; /* of a clone; may be gone */
+	uint64_t serial;	    /* unlike its address, never used again */
+	uint64_t original_serial;
 	struct vgpu_node_set dependencies;
 	CUgraphNodeType type;
 	uint32_t id;
@@ -100,7 +103,15 @@ CUresult vgpu_node_set_memset(struct vgpu_node *node, struct vgpu_context *conte
 			      const CUDA_MEMSET_NODE_PARAMS *parameters);
 CUresult vgpu_node_set_event(struct vgpu_node *node, CUevent event);
 CUresult vgpu_node_copy_contents(struct vgpu_node *node, const struct vgpu_node *from);
+/* Whether what a node of an executable graph does may become what the other does. */
+CUgraphExecUpdateResult vgpu_node_compare(const struct vgpu_node *node,
+					  const struct vgpu_node *other);
 void vgpu_node_clear(struct vgpu_node *node);
+
+/* graph_node_api.c, graph_generic.c */
+/* The context that a node shall run in; NULL: the current one. */
+CUresult vgpu_node_context(CUcontext handle, struct vgpu_context **context);
+CUresult vgpu_node_set_params(struct vgpu_node *node, const CUgraphNodeParams *parameters);
 
 /* graph_upload.c: the form in which the device gets a graph (struct vgpu_graph_node). */
 
@@ -134,5 +145,27 @@ CUresult vgpu_exec_send(struct vgpu_exec *exec); /* its nodes, to the device */
 /* capture.c */
 CUresult vgpu_capture_graph_launch(const struct vgpu_stream_ref *ref,
 				   const struct vgpu_graph *graph);
+
+/* capture.c */
+
+struct vgpu_capture {
+	uint64_t id;
+	CUstreamCaptureMode mode;
+	pthread_t thread; /* that began it */
+	struct vgpu_stream *origin;
+	struct vgpu_graph *graph;
+	bool to_graph; /* the graph is the program's already */
+	bool invalidated;
+	struct vgpu_capture *next;
+};
+
+/* Takes over `graph`; NULL: makes one. */
+CUresult vgpu_capture_begin(struct vgpu_stream *stream, CUstreamCaptureMode mode,
+			    struct vgpu_graph *graph, const struct vgpu_node_set *dependencies);
+void vgpu_capture_invalidate(struct vgpu_capture *capture);
+void vgpu_capture_end(struct vgpu_capture *capture);	 /* its graph stays */
+void vgpu_capture_abandon(struct vgpu_capture *capture); /* so does a graph of the program's */
+/* Refuses where the legacy stream would have to wait for captures; may invalidate them. */
+CUresult vgpu_capture_check_legacy(const struct vgpu_context *context, bool invalidating);
 
 #endif /* VGPU_GRAPH_H */

@@ -40,7 +40,7 @@ static CUresult enter(CUgraphNode handle, CUgraphNodeType type, struct vgpu_node
 }
 
 /* The context that a node shall run in; NULL: the current one. */
-static CUresult context_for(CUcontext handle, struct vgpu_context **context)
+CUresult vgpu_node_context(CUcontext handle, struct vgpu_context **context)
 {
 	if (!handle)
 		return vgpu_current(context);
@@ -156,7 +156,7 @@ CUresult cuGraphAddMemcpyNode(CUgraphNode *out, CUgraph graph, const CUgraphNode
 
 	if (status != CUDA_SUCCESS)
 		return status;
-	status = copy ? context_for(handle, &context) : CUDA_ERROR_INVALID_VALUE;
+	status = copy ? vgpu_node_context(handle, &context) : CUDA_ERROR_INVALID_VALUE;
 	if (status == CUDA_SUCCESS)
 		status = vgpu_node_set_copy(node, context, copy);
 	return finish(node, status, out);
@@ -197,7 +197,7 @@ CUresult cuGraphAddMemsetNode(CUgraphNode *out, CUgraph graph, const CUgraphNode
 
 	if (status != CUDA_SUCCESS)
 		return status;
-	status = fill ? context_for(handle, &context) : CUDA_ERROR_INVALID_VALUE;
+	status = fill ? vgpu_node_context(handle, &context) : CUDA_ERROR_INVALID_VALUE;
 	if (status == CUDA_SUCCESS)
 		status = vgpu_node_set_memset(node, context, fill);
 	return finish(node, status, out);

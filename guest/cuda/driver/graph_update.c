@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * Changes of executable graphs: all nodes at once from another graph of the same
- * shape, or one node. What CUDA does not allow to change is refused here; the device
- * gets the whole graph anew before its next launch.
+ * cuGraphExecUpdate: all nodes of an executable graph become those of another graph
+ * of the same shape. What CUDA does not allow to change is refused here.
  */
 #include "graph.h"
 
 /* Whether what a node does may become what the other does. */
-static CUgraphExecUpdateResult compare_contents(const struct vgpu_node *node,
-						const struct vgpu_node *other)
+CUgraphExecUpdateResult vgpu_node_compare(const struct vgpu_node *node,
+					  const struct vgpu_node *other)
 {
 	if (node->type != other->type)
 		return CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED;
@@ -69,7 +68,7 @@ static CUgraphExecUpdateResult compare(struct vgpu_graph *graph, struct vgpu_gra
 			    other->dependencies.nodes[i]->place)
 				return refuse(info, CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED,
 					      other, other->dependencies.nodes[i]);
-		result = compare_contents(node, other);
+		result = vgpu_node_compare(node, other);
 		if (result != CU_GRAPH_EXEC_UPDATE_SUCCESS)
 			return refuse(info, result, other, NULL);
 	}
