@@ -4,13 +4,10 @@
  * fills over two streams are captured, instantiated, updated and launched many
  * times; every result and every value is checked. Exit status 0: all passed.
  */
-#include <pthread.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include <cuda.h>
+#include "expect.h"
 
 #define COUNT	 1000u
 #define LAUNCHES 100u
@@ -38,34 +35,9 @@ static const char step_ptx[] =
 	"	ret;\n"
 	"}\n";
 
-static unsigned int failures;
 static CUfunction step;
 static CUstream first, second;
 static CUevent forked, joined;
-
-static void expect(CUresult got, CUresult wanted, const char *what, int line)
-{
-	const char *name = "?";
-
-	if (got == wanted)
-		return;
-	failures++;
-	cuGetErrorName(got, &name);
-	fprintf(stderr, "line %d: %s: %s (%d), expected %d\n", line, what, name, (int)got,
-		(int)wanted);
-	if (wanted == CUDA_SUCCESS)
-		exit(1);
-}
-
-#define OK(CALL)	    expect(CALL, CUDA_SUCCESS, #CALL, __LINE__)
-#define FAILS(CALL, WANTED) expect(CALL, WANTED, #CALL, __LINE__)
-#define CHECK(CONDITION)                                                                           \
-	do {                                                                                       \
-		if (!(CONDITION)) {                                                                \
-			failures++;                                                                \
-			fprintf(stderr, "line %d: not true: %s\n", __LINE__, #CONDITION);          \
-		}                                                                                  \
-	} while (0)
 
 static void launch(CUdeviceptr x, unsigned int factor, unsigned int term, CUstream stream)
 {
@@ -249,9 +221,5 @@ int main(void)
 	OK(cuStreamDestroy(second));
 	OK(cuModuleUnload(module));
 	OK(cuDevicePrimaryCtxRelease(device));
-	if (failures)
-		fprintf(stderr, "%u checks failed\n", failures);
-	else
-		puts("passed");
-	return failures != 0;
+	return report();
 }

@@ -115,7 +115,8 @@ def test_program_gets_an_error_when_the_device_server_is_killed(
     assert DEVICE_UNAVAILABLE in output
 
 
-def test_captured_graphs_compute_what_their_streams_would(
-    programs: Path, server: DeviceServer
+@pytest.mark.parametrize("program", ["graph_capture", "graph_nodes", "capture_rules"])
+def test_graphs_follow_the_rules_of_cuda(
+    programs: Path, server: DeviceServer, program: str
 ) -> None:
-    assert run(server, programs / "graph_capture") == (0, "passed\n")
+    assert run(server, programs / program) == (0, "passed\n")
