@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Copies and fills. */
+/*
+ * Copies. Compiled twice (rules.mk): the second time for programs whose default stream is
+ * each thread's own; the headers then give the functions, and those of the driver, other names.
+ */
 #include <string.h>
 
 #include "internal.h"
@@ -53,31 +56,6 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 			    cudaStream_t stream)
 {
 	return copy(to, from, bytes, kind, false, stream);
-}
-
-cudaError_t cudaMemcpyPeer(void *to, int to_device, const void *from, int from_device, size_t bytes)
-{
-	int count;
-	cudaError_t error = cudaGetDeviceCount(&count);
-
-	if (error != cudaSuccess)
-		return error;
-	if (to_device < 0 || to_device >= count || from_device < 0 || from_device >= count)
-		return vgpu_done(cudaErrorInvalidDevice);
-	return copy(to, from, bytes, cudaMemcpyDeviceToDevice, true, NULL);
-}
-
-cudaError_t cudaMemcpyPeerAsync(void *to, int to_device, const void *from, int from_device,
-				size_t bytes, cudaStream_t stream)
-{
-	int count;
-	cudaError_t error = cudaGetDeviceCount(&count);
-
-	if (error != cudaSuccess)
-		return error;
-	if (to_device < 0 || to_device >= count || from_device < 0 || from_device >= count)
-		return vgpu_done(cudaErrorInvalidDevice);
-	return copy(to, from, bytes, cudaMemcpyDeviceToDevice, false, stream);
 }
 
 /* One side of a rectangle, as the driver wants it. */
@@ -138,6 +116,35 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
 			      cudaStream_t stream)
 {
 	return copy_2d(to, to_pitch, from, from_pitch, width, height, kind, false, stream);
+}
+
+/* The driver copies rectangles; a box is as many of them as it is deep. */
+static cudaError_t copy_3d(const struct cudaMemcpy3DParms *wanted, bool wait, cudaStream_t stream)
+{
+	CUDA_MEMCPY3D box;
+	CUDA_MEMCPY2D slice;
+	cudaError_t error = vgpu_box(wanted, &box);
+
+	if (error == cudaSuccess)
+		error = vgpu_context();
+	if (error != cudaSuccess || !box.WidthInBytes || !box.Height)
+		return vgpu_done(error);
+	for (size_t z = 0; error == cudaSuccess && z < box.Depth; z++) {
+		vgpu_box_slice(&box, z, &slice);
+		error = vgpu_error(wait ? cuMemcpy2DUnaligned(&slice)
+					: cuMemcpy2DAsync(&slice, stream));
+	}
+	return vgpu_done(error);
+}
+
+cudaError_t cudaMemcpy3D(const struct cudaMemcpy3DParms *box)
+{
+	return copy_3d(box, true, NULL);
+}
+
+cudaError_t cudaMemcpy3DAsync(const struct cudaMemcpy3DParms *box, cudaStream_t stream)
+{
+	return copy_3d(box, false, stream);
 }
 
 /* The part of a variable that a copy is about. */
@@ -202,34 +209,4 @@ cudaError_t cudaMemcpyFromSymbolAsync(void *to, const void *symbol, size_t bytes
 				      enum cudaMemcpyKind kind, cudaStream_t stream)
 {
 	return from_symbol(to, symbol, bytes, offset, kind, false, stream);
-}
-
-cudaError_t cudaMemset(void *pointer, int value, size_t bytes)
-{
-	if (!bytes)
-		return vgpu_done(vgpu_context());
-	VGPU_RETURN_DRIVER(cuMemsetD8(at(pointer), (unsigned char)value, bytes));
-}
-
-cudaError_t cudaMemsetAsync(void *pointer, int value, size_t bytes, cudaStream_t stream)
-{
-	if (!bytes)
-		return vgpu_done(vgpu_context());
-	VGPU_RETURN_DRIVER(cuMemsetD8Async(at(pointer), (unsigned char)value, bytes, stream));
-}
-
-cudaError_t cudaMemset2D(void *pointer, size_t pitch, int value, size_t width, size_t height)
-{
-	if (!width || !height)
-		return vgpu_done(vgpu_context());
-	VGPU_RETURN_DRIVER(cuMemsetD2D8(at(pointer), pitch, (unsigned char)value, width, height));
-}
-
-cudaError_t cudaMemset2DAsync(void *pointer, size_t pitch, int value, size_t width, size_t height,
-			      cudaStream_t stream)
-{
-	if (!width || !height)
-		return vgpu_done(vgpu_context());
-	VGPU_RETURN_DRIVER(
-		cuMemsetD2D8Async(at(pointer), pitch, (unsigned char)value, width, height, stream));
 }

@@ -47,44 +47,6 @@ cudaError_t cudaDeviceGetByPCIBusId(int *ordinal, const char *text)
 	return vgpu_done(error);
 }
 
-cudaError_t cudaDeviceCanAccessPeer(int *can, int ordinal, int peer)
-{
-	CUdevice device;
-	CUdevice other;
-	cudaError_t error = device_of(ordinal, &device);
-
-	if (error == cudaSuccess)
-		error = device_of(peer, &other);
-	if (error == cudaSuccess)
-		error = vgpu_error(cuDeviceCanAccessPeer(can, device, other));
-	return vgpu_done(error);
-}
-
-/* A device is no peer of itself, and there is no other: the driver says what CUDA says then. */
-cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags)
-{
-	CUdevice device;
-	CUdevice other;
-	int can = 0;
-	cudaError_t error = flags ? cudaErrorInvalidValue : vgpu_current_device(&device);
-
-	if (error == cudaSuccess)
-		error = device_of(peer, &other);
-	if (error == cudaSuccess)
-		error = vgpu_error(cuDeviceCanAccessPeer(&can, device, other));
-	if (error == cudaSuccess)
-		error = can ? cudaErrorNotSupported : cudaErrorInvalidDevice;
-	return vgpu_done(error);
-}
-
-cudaError_t cudaDeviceDisablePeerAccess(int peer)
-{
-	CUdevice other;
-	cudaError_t error = device_of(peer, &other);
-
-	return vgpu_done(error == cudaSuccess ? cudaErrorPeerAccessNotEnabled : error);
-}
-
 /* Fields that are one attribute of the driver. */
 #define PROPERTIES(X)                                                                              \
 	X(sharedMemPerBlock, MAX_SHARED_MEMORY_PER_BLOCK)                                          \

@@ -34,6 +34,9 @@ static inline cudaError_t vgpu_driver_done(CUresult result)
 							   : vgpu_done(vgpu_error(result));
 }
 
+/* Counts a call that is not supported; cudaErrorNotSupported, the last error now. */
+int vgpu_runtime_refuse(const char *symbol);
+
 /* context.c */
 
 /* cuInit, and whether the driver is new enough for this runtime. */
@@ -76,5 +79,15 @@ cudaError_t vgpu_kernel(struct vgpu_symbol *symbol, CUfunction *function);
 cudaError_t vgpu_kernel_of(const void *host, CUfunction *function);
 /* A variable in the current context: cudaErrorInvalidSymbol if nothing is known of it. */
 cudaError_t vgpu_variable_of(const void *host, CUdeviceptr *address, size_t *bytes);
+
+/* The kernel that is that function in the current context, or NULL. */
+const void *vgpu_host_of(CUfunction function);
+
+/* box.c */
+
+/* A copy of a box in linear memory, as the driver describes it. */
+cudaError_t vgpu_box(const struct cudaMemcpy3DParms *wanted, CUDA_MEMCPY3D *box);
+/* The rectangle of the box at depth `z`. */
+void vgpu_box_slice(const CUDA_MEMCPY3D *box, size_t z, CUDA_MEMCPY2D *slice);
 
 #endif /* VGPU_RUNTIME_INTERNAL_H */

@@ -61,41 +61,6 @@ cudaError_t cudaFree(void *pointer)
 	return vgpu_done(error);
 }
 
-cudaError_t cudaMallocManaged(void **pointer, size_t bytes, unsigned int flags)
-{
-	CUdeviceptr address;
-	cudaError_t error = pointer && bytes ? vgpu_context() : cudaErrorInvalidValue;
-
-	if (error == cudaSuccess)
-		error = vgpu_error(cuMemAllocManaged(&address, bytes, flags));
-	if (error == cudaSuccess)
-		*pointer = (void *)(uintptr_t)address;
-	return vgpu_done(error);
-}
-
-cudaError_t cudaMallocAsync(void **pointer, size_t bytes, cudaStream_t stream)
-{
-	CUdeviceptr address;
-	cudaError_t error = pointer ? vgpu_context() : cudaErrorInvalidValue;
-
-	if (error == cudaSuccess && !bytes) {
-		*pointer = NULL;
-		return cudaSuccess;
-	}
-	if (error == cudaSuccess)
-		error = vgpu_error(cuMemAllocAsync(&address, bytes, stream));
-	if (error == cudaSuccess)
-		*pointer = (void *)(uintptr_t)address;
-	return vgpu_done(error);
-}
-
-cudaError_t cudaFreeAsync(void *pointer, cudaStream_t stream)
-{
-	if (!pointer)
-		return cudaSuccess;
-	VGPU_RETURN_DRIVER(cuMemFreeAsync((CUdeviceptr)(uintptr_t)pointer, stream));
-}
-
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
 	VGPU_RETURN_DRIVER(cuMemGetInfo(free_bytes, total));
@@ -138,18 +103,6 @@ cudaError_t cudaHostRegister(void *pointer, size_t bytes, unsigned int flags)
 cudaError_t cudaHostUnregister(void *pointer)
 {
 	VGPU_RETURN_DRIVER(cuMemHostUnregister(pointer));
-}
-
-cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned int flags)
-{
-	CUdeviceptr address;
-	cudaError_t error = device ? vgpu_context() : cudaErrorInvalidValue;
-
-	if (error == cudaSuccess)
-		error = vgpu_error(cuMemHostGetDevicePointer(&address, host, flags));
-	if (error == cudaSuccess)
-		*device = (void *)(uintptr_t)address;
-	return vgpu_done(error);
 }
 
 cudaError_t cudaHostGetFlags(unsigned int *flags, void *pointer)

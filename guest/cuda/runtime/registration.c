@@ -259,6 +259,20 @@ cudaError_t vgpu_kernel_of(const void *host, CUfunction *function)
 	return vgpu_kernel(symbol, function);
 }
 
+const void *vgpu_host_of(CUfunction function)
+{
+	struct table *table = atomic_load_explicit(&current, memory_order_acquire);
+
+	for (size_t i = 0; table && i < table->room; i++) {
+		struct vgpu_symbol *symbol = atomic_load(&table->slots[i]);
+
+		if (symbol && symbol->binary && !symbol->variable &&
+		    atomic_load(&symbol->address) == (uintptr_t)function)
+			return symbol->host;
+	}
+	return NULL;
+}
+
 cudaError_t vgpu_variable_of(const void *host, CUdeviceptr *address, size_t *bytes)
 {
 	struct vgpu_symbol *symbol = vgpu_symbol_find(host);

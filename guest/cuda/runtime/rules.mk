@@ -5,21 +5,33 @@
 CUDA12_INCLUDE ?= $(patsubst %/cuda_runtime_api.h,%,$(firstword $(wildcard \
 	$(ROOT)/.venv/lib/python3*/site-packages/nvidia/cuda_runtime/include/cuda_runtime_api.h)))
 RUNTIME_SOURCES := $(wildcard runtime/*.c)
+# Functions that take a stream have a second form, for programs whose default stream is each
+# thread's own. It is the same source: NVIDIA's headers give the functions, and those of the
+# driver that they call, their other names.
+RUNTIME_TWICE := capture copy entry_point fill launch queue
 # Headers of CUDA 12 come first; crt/host_defines.h is in CUDA_INCLUDE alone.
 RUNTIME_INCLUDE_12 := $(CUDA12_INCLUDE:%=-isystem %)
 RUNTIME_MAJORS := $(if $(CUDA12_INCLUDE),12) 13
 LIBRARIES_MADE += $(RUNTIME_MAJORS:%=$(BUILD)/libcudart.so.%) $(BUILD)/libcudart.so
 
 ifeq ($(CUDA12_INCLUDE),)
-$(info no headers of CUDA 12 (wheel nvidia-cuda-runtime-cu12): libcudart.so.12 is left out)
+$(warning no headers of CUDA 12 (wheel nvidia-cuda-runtime-cu12): libcudart.so.12 is left out)
 endif
 
 define RUNTIME_RULES
-RUNTIME_OBJECTS_$(1) := $$(RUNTIME_SOURCES:runtime/%.c=$$(BUILD)/runtime/$(1)/%.o)
+RUNTIME_OBJECTS_$(1) := $$(RUNTIME_SOURCES:runtime/%.c=$$(BUILD)/runtime/$(1)/%.o) \
+	$$(RUNTIME_TWICE:%=$$(BUILD)/runtime/$(1)/per_thread/%.o)
+
+$$(BUILD)/runtime/$(1)/per_thread/%.o: FLAGS += -DCUDA_API_PER_THREAD_DEFAULT_STREAM
+$$(BUILD)/runtime/$(1)/per_thread/%.o: runtime/%.c Makefile runtime/rules.mk
+	@mkdir -p $$(@D)
+	$$(CC) $$(RUNTIME_INCLUDE_$(1)) $$(FLAGS) $$(LIBRARY_FLAGS) $$(CFLAGS) \
+		-DVGPU_RUNTIME_MAJOR=$(1) -MMD -MP -c $$< -o $$@
 
 $$(BUILD)/runtime/$(1)/%.o: runtime/%.c Makefile runtime/rules.mk
 	@mkdir -p $$(@D)
-	$$(CC) $$(RUNTIME_INCLUDE_$(1)) $$(FLAGS) $$(LIBRARY_FLAGS) $$(CFLAGS) -DVGPU_RUNTIME_MAJOR=$(1) -MMD -MP -c $$< -o $$@
+	$$(CC) $$(RUNTIME_INCLUDE_$(1)) $$(FLAGS) $$(LIBRARY_FLAGS) $$(CFLAGS) \
+		-DVGPU_RUNTIME_MAJOR=$(1) -MMD -MP -c $$< -o $$@
 
 $$(BUILD)/libcudart.so.$(1): $$(RUNTIME_OBJECTS_$(1)) generated/libcudart.so.$(1).map $$(BUILD)/libcuda.so
 	$$(CC) -shared $$(CFLAGS) $$(LDFLAGS) -pthread -Wl,-soname,libcudart.so.$(1) -Wl,-z,defs \

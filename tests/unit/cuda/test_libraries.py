@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vgpu_stub.abi import driver_api
 from vgpu_stub.abi.library_api import LIBRARIES, Library, State, symbols
 
 VERSIONS = [(library, version) for library in LIBRARIES for version in library.sonames]
@@ -32,6 +33,21 @@ def test_exports_are_the_table_and_nothing_else(
     node = f"@@{soname}" if library.versioned else ""
     expected = {f"{row.name}{node}" for row in symbols(library) if version in row.versions}
     assert exports(build / soname) == expected
+
+
+@pytest.mark.parametrize(("library", "version"), VERSIONS)
+def test_libraries_call_no_function_of_the_driver_that_only_refuses(
+    build: Path, library: Library, version: str
+) -> None:
+    table = subprocess.run(
+        ["nm", "--dynamic", "--undefined-only", build / library.sonames[version]],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    imports = {line.split()[-1] for line in table.splitlines()}
+    refused = {e.symbol for e in driver_api.entry_points() if e.state is driver_api.State.REFUSED}
+    assert imports & refused == set()
 
 
 @pytest.mark.parametrize(("library", "version"), VERSIONS)
