@@ -220,6 +220,7 @@ enum vgpu_opcode {
 	VGPU_OP_CONTEXT_SYNCHRONIZE = 0x12, /* Completes when all earlier work of the context is done. */
 	VGPU_OP_CONTEXT_SET_LIMIT = 0x13, /* Sets a resource limit. */
 	VGPU_OP_CONTEXT_GET_LIMIT = 0x14, /* Reads a resource limit. */
+	VGPU_OP_OUTPUT_READ = 0x15, /* Takes what kernels have printed into registered memory; the header's context is 0. */
 	VGPU_OP_MEMORY_ALLOCATE = 0x20, /* Allocates device memory. */
 	VGPU_OP_MEMORY_FREE = 0x21, /* Frees device memory, once all earlier work is done. */
 	VGPU_OP_MEMORY_GET_INFO = 0x22, /* Free and total device memory. */
@@ -333,6 +334,7 @@ struct vgpu_host_counters {
 	__u64 graph_nodes; /* nodes that graph launches ran */
 	__u64 graph_kernels; /* kernel launches among them */
 	__u64 busy_since_ns; /* CLOCK_MONOTONIC since when commands are carried out, 0: none are */
+	__u64 output_bytes; /* that kernels have printed; current before each completion */
 };
 
 /* One node of GRAPH_INSTANTIATE and GRAPH_UPDATE. Behind it the places of the nodes that it waits for, a __u32 each, all smaller than its own; then, at the next multiple of 8, its command with header and tail; then, at the next multiple of 8, the next node. */
@@ -496,6 +498,14 @@ struct vgpu_cmd_context_get_limit {
 	struct vgpu_command_header header;
 	__u32 limit; /* CUlimit */
 	__u32 reserved; /* 0 */
+};
+
+/* Takes what kernels have printed into registered memory; the header's context is 0. */
+struct vgpu_cmd_output_read {
+	struct vgpu_command_header header;
+	__u64 reply_offset; /* of the text in its registration */
+	__u32 reply_registration; /* registration id of the text */
+	__u32 reply_size; /* room for the text in bytes */
 };
 
 /* Allocates device memory. */
@@ -889,7 +899,7 @@ static_assert(sizeof(struct vgpu_completion) == 64, "vgpu_completion");
 static_assert(sizeof(struct vgpu_channel_control) == 248, "vgpu_channel_control");
 static_assert(sizeof(struct vgpu_guest_counters) == 64, "vgpu_guest_counters");
 static_assert(sizeof(struct vgpu_refused_call) == 64, "vgpu_refused_call");
-static_assert(sizeof(struct vgpu_host_counters) == 2168, "vgpu_host_counters");
+static_assert(sizeof(struct vgpu_host_counters) == 2176, "vgpu_host_counters");
 static_assert(sizeof(struct vgpu_graph_node) == 8, "vgpu_graph_node");
 static_assert(sizeof(struct vgpu_device_info) == 2240, "vgpu_device_info");
 static_assert(sizeof(struct vgpu_function_info) == 40, "vgpu_function_info");
@@ -910,6 +920,8 @@ static_assert(sizeof(struct vgpu_cmd_context_set_limit) == 32,
 	      "vgpu_cmd_context_set_limit");
 static_assert(sizeof(struct vgpu_cmd_context_get_limit) == 24,
 	      "vgpu_cmd_context_get_limit");
+static_assert(sizeof(struct vgpu_cmd_output_read) == 32,
+	      "vgpu_cmd_output_read");
 static_assert(sizeof(struct vgpu_cmd_memory_allocate) == 24,
 	      "vgpu_cmd_memory_allocate");
 static_assert(sizeof(struct vgpu_cmd_memory_free) == 24,

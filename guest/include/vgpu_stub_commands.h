@@ -84,6 +84,21 @@ static inline struct vgpu_cmd_context_get_limit vgpu_encode_context_get_limit(__
 	return cmd;
 }
 
+/* Takes what kernels have printed into registered memory; the header's context is 0. */
+static inline struct vgpu_cmd_output_read vgpu_encode_output_read(__u16 context, __u64 reply_offset, __u32 reply_registration, __u32 reply_size)
+{
+	struct vgpu_cmd_output_read cmd = {
+		.header.opcode = VGPU_OP_OUTPUT_READ,
+		.header.slots = VGPU_SLOTS(sizeof(cmd) + 0),
+		.header.context = context,
+		.reply_offset = reply_offset,
+		.reply_registration = reply_registration,
+		.reply_size = reply_size,
+	};
+
+	return cmd;
+}
+
 /* Allocates device memory. */
 static inline struct vgpu_cmd_memory_allocate vgpu_encode_memory_allocate(__u16 context, __u64 size)
 {

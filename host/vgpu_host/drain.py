@@ -33,7 +33,9 @@ _log = logging.getLogger(__name__)
 _NOT_SUPPORTED: Final = 801
 _UNKNOWN: Final = 999
 _COMPLETE: Final = abi.COMMAND_COMPLETE
-_CONTEXT_FREE: Final = frozenset((abi.Opcode.NOP, abi.Opcode.CONTEXT_CREATE))
+_CONTEXT_FREE: Final = frozenset(
+    (abi.Opcode.NOP, abi.Opcode.CONTEXT_CREATE, abi.Opcode.OUTPUT_READ)
+)
 
 #: Polling after the last command before the worker sleeps: at first, at least, at most.
 _SPIN_NS: Final = (500_000, 250_000, 4_000_000)
@@ -97,6 +99,8 @@ class ChannelDrain:
         self._totals_offset = counters + abi.HOST_COUNTERS_OFFSETS["bytes_to_device"]
         busy = counters + abi.HOST_COUNTERS_OFFSETS["busy_since_ns"]
         self._shared_busy_since = memoryview(memory)[busy : busy + 8].cast("Q")
+        output = counters + abi.HOST_COUNTERS_OFFSETS["output_bytes"]
+        self._shared_output_bytes = memoryview(memory)[output : output + 8].cast("Q")
         self._errors = 0
         self._last_error = 0
         self._logged = 0
@@ -215,6 +219,8 @@ class ChannelDrain:
         _log.warning("%s (sequence %d): %d: %s", name, sequence, error.result, error)
 
     def _complete(self, sequence: int, status: int, results: tuple[int, ...]) -> None:
+        # Whoever waits for the completion then looks whether there is text to print.
+        self._shared_output_bytes[0] = self._session.output_bytes
         if self._async_error:
             status, results = self._async_error, ()
             self._async_error = 0

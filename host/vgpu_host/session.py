@@ -179,6 +179,20 @@ class ChannelSession:
         """CONTEXT_GET_LIMIT."""
         return (self._executor.context_get_limit(limit),)
 
+    @property
+    def output_bytes(self) -> int:
+        """Bytes that kernels have printed so far."""
+        return self._executor.output_bytes
+
+    def output_read(
+        self, reply_offset: int, reply_registration: int, reply_size: int
+    ) -> abi.Results:
+        """OUTPUT_READ."""
+        address = self._host(reply_registration, reply_offset, reply_size, abi.REGISTER_WRITE)
+        text = self._executor.output_read(reply_size)
+        ctypes.memmove(address, text, len(text))
+        return (len(text),)
+
     def memory_allocate(self, size: int) -> abi.Results:
         """MEMORY_ALLOCATE."""
         handle = self._current.handle

@@ -47,6 +47,17 @@ COMMANDS: Final = (
         results=("value",),
         cuda=("cuCtxGetLimit",),
     ),
+    Command(
+        0x15,
+        "OUTPUT_READ",
+        "Takes what kernels have printed into registered memory; the header's context is 0.",
+        (
+            u64("reply_offset", "of the text in its registration"),
+            u32("reply_registration", "registration id of the text"),
+            u32("reply_size", "room for the text in bytes"),
+        ),
+        results=("output_bytes",),
+    ),
     # Memory.
     Command(
         0x20,

@@ -401,6 +401,7 @@ class Opcode(IntEnum):
     CONTEXT_SYNCHRONIZE = 0x12
     CONTEXT_SET_LIMIT = 0x13
     CONTEXT_GET_LIMIT = 0x14
+    OUTPUT_READ = 0x15
     MEMORY_ALLOCATE = 0x20
     MEMORY_FREE = 0x21
     MEMORY_GET_INFO = 0x22
@@ -495,7 +496,7 @@ REFUSED_CALL_OFFSETS: Final = {
     "count": 56,
 }
 
-HOST_COUNTERS: Final = Struct('<256QQQQQQQQQQQQQQQQ')
+HOST_COUNTERS: Final = Struct('<256QQQQQQQQQQQQQQQQQ')
 HOST_COUNTERS_OFFSETS: Final = {
     "commands": 0,
     "bytes_to_device": 2048,
@@ -513,6 +514,7 @@ HOST_COUNTERS_OFFSETS: Final = {
     "graph_nodes": 2144,
     "graph_kernels": 2152,
     "busy_since_ns": 2160,
+    "output_bytes": 2168,
 }
 
 GRAPH_NODE: Final = Struct('<II')
@@ -675,6 +677,10 @@ COMMANDS: Final[dict[int, CommandLayout]] = {
     0x14: CommandLayout(
         "CONTEXT_GET_LIMIT", "context_get_limit", Struct("<II"),
         ('limit', 'reserved'), False, ('value',),
+    ),
+    0x15: CommandLayout(
+        "OUTPUT_READ", "output_read", Struct("<QII"),
+        ('reply_offset', 'reply_registration', 'reply_size'), False, ('output_bytes',),
     ),
     0x20: CommandLayout(
         "MEMORY_ALLOCATE", "memory_allocate", Struct("<Q"),
@@ -890,6 +896,15 @@ class ChannelCommands(Protocol):
         reserved: int,
     ) -> Outcome:
         """Reads a resource limit."""
+        ...
+
+    def output_read(
+        self,
+        reply_offset: int,
+        reply_registration: int,
+        reply_size: int,
+    ) -> Outcome:
+        """Takes what kernels have printed into registered memory; the header's context is 0."""
         ...
 
     def memory_allocate(

@@ -149,6 +149,7 @@ static CUresult destroy(struct vgpu_context *context)
 	vgpu_modules_forget(context, id);
 	vgpu_allocations_forget(context, id);
 	status = vgpu_call(&command, sizeof(command), NULL, 0, &reply);
+	vgpu_output_print();
 	/* An error of the context's own work does not keep it alive. */
 	return vgpu_error_is_sticky(status) && vgpu_channel_error() == CUDA_SUCCESS ? CUDA_SUCCESS
 										    : status;
@@ -509,6 +510,7 @@ CUresult cuCtxSynchronize_v2(CUcontext handle)
 	vgpu_host_functions_wait_all(context);
 	command = vgpu_encode_context_synchronize(vgpu_context_handle(context));
 	status = vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
+	vgpu_output_print();
 	deferred = vgpu_context_take_deferred(context);
 	return status == CUDA_SUCCESS ? deferred : status;
 }

@@ -199,6 +199,7 @@ CUresult cuEventSynchronize(CUevent handle)
 						event->object.remote);
 	status = vgpu_context_call(event->object.context, &command, sizeof(command), NULL, 0,
 				   &reply);
+	vgpu_output_print();
 	deferred = vgpu_context_take_deferred(event->object.context);
 	return status == CUDA_SUCCESS ? deferred : status;
 }

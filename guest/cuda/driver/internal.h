@@ -110,6 +110,7 @@ bool vgpu_ticket_done(const struct vgpu_ticket *ticket);
 CUresult vgpu_call(void *command, size_t bytes, const void *tail, size_t tail_bytes,
 		   struct vgpu_reply *reply);
 
+uint64_t vgpu_output_bytes(void);		 /* that kernels have printed */
 CUresult vgpu_channel_error(void);		 /* not CUDA_SUCCESS once the channel is dead */
 void vgpu_count(size_t offset, uint64_t amount); /* offset in struct vgpu_guest_counters */
 #define VGPU_COUNT(member, amount) vgpu_count(offsetof(struct vgpu_guest_counters, member), amount)
@@ -394,6 +395,9 @@ struct vgpu_scratch {
 
 CUresult vgpu_scratch_take(size_t bytes, struct vgpu_scratch *scratch);
 void vgpu_scratch_give(struct vgpu_scratch *scratch);
+
+/* output.c: puts what kernels have printed to standard output; for calls that have waited. */
+void vgpu_output_print(void);
 
 /* refused.c: calls that are not supported. */
 /* Moves what was counted so far into the channel's memory. */

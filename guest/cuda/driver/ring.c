@@ -35,6 +35,7 @@ struct pending {
 
 static struct vgpu_channel_control *control;
 static struct vgpu_guest_counters *counters;
+static const struct vgpu_host_counters *host_counters;
 static const struct vgpu_completion *completions;
 static uint8_t *slots;
 static uint64_t spin_ns;
@@ -73,6 +74,7 @@ void vgpu_ring_open(void *channel)
 
 	control = (void *)(base + VGPU_CONTROL_OFFSET);
 	counters = (void *)(base + VGPU_GUEST_COUNTERS_OFFSET);
+	host_counters = (void *)(base + VGPU_HOST_COUNTERS_OFFSET);
 	completions = (void *)(base + VGPU_CQ_OFFSET);
 	slots = base + VGPU_SQ_OFFSET;
 	sq_tail = __atomic_load_n(&control->sq_tail, __ATOMIC_ACQUIRE);
@@ -90,6 +92,11 @@ void vgpu_count(size_t offset, uint64_t amount)
 	if (counters)
 		__atomic_fetch_add((uint64_t *)((uint8_t *)counters + offset), amount,
 				   __ATOMIC_RELAXED);
+}
+
+uint64_t vgpu_output_bytes(void)
+{
+	return __atomic_load_n(&host_counters->output_bytes, __ATOMIC_ACQUIRE);
 }
 
 static CUresult declare_dead(CUresult status, const char *why)

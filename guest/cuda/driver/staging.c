@@ -153,6 +153,7 @@ CUresult vgpu_staging_read(const struct vgpu_stream_ref *ref, void *destination,
 	}
 	VGPU_COUNT(staged_bytes, size);
 	pthread_mutex_unlock(&staging_lock);
+	vgpu_output_print();
 	return status;
 }
 

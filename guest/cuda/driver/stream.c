@@ -219,6 +219,7 @@ CUresult cuStreamSynchronize(CUstream handle)
 		return status;
 	command = vgpu_encode_stream_synchronize(vgpu_context_handle(ref.context), ref.remote);
 	status = vgpu_context_call(ref.context, &command, sizeof(command), NULL, 0, &reply);
+	vgpu_output_print();
 	deferred = vgpu_context_take_deferred(ref.context);
 	return status == CUDA_SUCCESS ? deferred : status;
 }

@@ -132,6 +132,15 @@ class Executor(Protocol):
         """Read a CUlimit."""
         ...
 
+    @property
+    def output_bytes(self) -> int:
+        """Bytes that kernels have printed so far, of those that `output_read` gives out."""
+        ...
+
+    def output_read(self, limit: int) -> bytes:
+        """Take what kernels have printed, the oldest `limit` bytes at most."""
+        ...
+
     def memory_allocate(self, size: int) -> int:
         """Allocate `size` bytes; returns the device pointer (cuMemAlloc)."""
         ...

@@ -304,6 +304,15 @@ class CudaExecutor:
         """cuCtxGetLimit."""
         return int(self._call("cuCtxGetLimit", self._limit(limit)))
 
+    @property
+    def output_bytes(self) -> int:
+        """None: CUDA itself prints what kernels print, on this process' standard output."""
+        return 0
+
+    def output_read(self, limit: int) -> bytes:
+        """Nothing is kept here."""
+        return b""
+
     def _limit(self, limit: int) -> Any:
         try:
             return self._driver.CUlimit(limit)

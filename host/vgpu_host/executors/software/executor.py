@@ -57,6 +57,7 @@ _CONTEXT_FLAGS: Final = 0xFF
 _EVENT_DISABLE_TIMING: Final = 2
 _MAX_DYNAMIC_SHARED: Final = 8
 _PREFERRED_CARVEOUT: Final = 9
+_PRINTF_FIFO_SIZE: Final = 1
 _ELF_MAGIC: Final = b"\x7fELF"
 
 #: CUlimit -> value of a new context: stack size, printf FIFO size, malloc heap size, in bytes.
@@ -172,6 +173,8 @@ class SoftwareExecutor:
         if limit not in limits:
             raise CudaError(_UNSUPPORTED_LIMIT, f"limit {limit}")
         limits[limit] = value
+        if limit == _PRINTF_FIFO_SIZE:
+            self._gpu.output.capacity = value
 
     def context_get_limit(self, limit: int) -> int:
         """Read a limit."""
@@ -179,6 +182,15 @@ class SoftwareExecutor:
         if limit not in limits:
             raise CudaError(_UNSUPPORTED_LIMIT, f"limit {limit}")
         return limits[limit]
+
+    @property
+    def output_bytes(self) -> int:
+        """What kernels have printed so far."""
+        return self._gpu.output.total
+
+    def output_read(self, limit: int) -> bytes:
+        """Take what kernels have printed."""
+        return self._gpu.output.take(limit)
 
     # -- memory ----------------------------------------------------------------------------------
 

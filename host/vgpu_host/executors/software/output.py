@@ -45,16 +45,18 @@ class DeviceOutput:
         self.capacity = capacity
         self._text = bytearray()
         self._dropped = 0
+        #: Bytes ever kept.
+        self.total = 0
         self._lock = threading.Lock()
         self._callback = _CALLBACK_TYPE(self._receive)
         self.callback = ctypes.cast(self._callback, ctypes.c_void_p).value or 0
         self.block = (1, 1, 1)
 
-    def take(self) -> bytes:
-        """All output since the last call."""
+    def take(self, limit: int | None = None) -> bytes:
+        """The oldest output that was not taken, at most `limit` bytes of it."""
         with self._lock:
-            text = bytes(self._text)
-            self._text.clear()
+            text = bytes(self._text[:limit])
+            del self._text[:limit]
             if self._dropped:
                 _log.warning("%d lines that kernels printed did not fit", self._dropped)
                 self._dropped = 0
@@ -76,6 +78,7 @@ class DeviceOutput:
                 text, rows[0][lane] = self._format(values[0], values[1])
             with self._lock:
                 self._text += text
+                self.total += len(text)
 
     def _assertion(self, values: list[int], cta: tuple[int, int, int], thread: int) -> bytes:
         message, file, line, function, _ = values
