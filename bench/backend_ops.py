@@ -140,7 +140,8 @@ def run(command: list[str], part: Part, limit: float) -> Outcome:
         else:
             outcome.not_supported += 1
     if process.returncode and not outcome.end and not outcome.failed:
-        last = " | ".join(text.strip().splitlines()[-6:])
+        found = re.search(r"^.*(CUDA error|GGML_ASSERT|vgpu-stub:).*", text, re.M)
+        last = found[0] if found else text.strip()[-300:]
         outcome.end = f"ended with {process.returncode}: {last}"
     return outcome
 

@@ -19,6 +19,8 @@ from vgpu_stub.abi.generated import Opcode
 class SteeredExecutor:
     """Synchronises when the test says so, and launches what it is told to."""
 
+    output_bytes = 0
+
     def __init__(self) -> None:
         self.idle = False
         self.launches: list[bytes] = []

@@ -137,6 +137,19 @@ def test_nbody_step(device: Device, kernel: Kernel) -> None:
     assert np.allclose(got, wide, rtol=1e-5, atol=1e-5)
 
 
+def test_grids_longer_in_y_than_those_of_a_gpu(device: Device) -> None:
+    function = device.cuda(
+        'extern "C" __global__ void f(int* last) { atomicMax(last, blockIdx.y + blockIdx.z); }'
+    )
+    last = device.zeros(1, np.int32)
+    function.launch((1, 70000, 1), (1, 1, 1), 0, struct.pack("<Q", last))
+    assert device.download(last, 1, np.int32).tolist() == [69999]
+    function.launch((1, 1, 70001), (1, 1, 1), 0, struct.pack("<Q", last))
+    assert device.download(last, 1, np.int32).tolist() == [70000]
+    with pytest.raises(ValueError, match="blocks"):
+        function.launch((2**31 - 1,) * 3, (1, 1, 1), 0, struct.pack("<Q", last))
+
+
 def test_three_dimensional_blocks_and_grids(device: Device) -> None:
     function = device.cuda(
         """extern "C" __global__ void f(unsigned *out) {

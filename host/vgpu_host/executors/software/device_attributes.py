@@ -4,7 +4,11 @@ from __future__ import annotations
 
 SHARED_PER_BLOCK = 48 * 1024
 MAX_THREADS = 1024
-MAX_GRID = (2**31 - 1, 65535, 65535)
+#: GPUs end at 65535 in y and z. llama.cpp passes that with long batches on capability 6.1 (it
+#: tiles in y there), and nothing here needs the limit.
+MAX_GRID = (2**31 - 1, 2**31 - 1, 2**31 - 1)
+#: Blocks of one launch, which compiled code counts in 64 bits.
+MAX_BLOCKS = 2**62
 MAX_BLOCK = (1024, 1024, 64)
 CONSTANT_MEMORY = 64 * 1024
 LOCAL_PER_THREAD = 128 * 1024

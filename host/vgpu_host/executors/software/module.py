@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from .cfg import Block, build_blocks
 from .codegen.kernel import KernelText, generate
-from .device_attributes import LOCAL_PER_THREAD, MAX_BLOCK, MAX_GRID, MAX_THREADS, SHARED_PER_BLOCK
+from .device_attributes import (
+    LOCAL_PER_THREAD,
+    MAX_BLOCK,
+    MAX_BLOCKS,
+    MAX_GRID,
+    MAX_THREADS,
+    SHARED_PER_BLOCK,
+)
 from .errors import CudaResult, PtxError, UnsupportedError
 from .inline import inline_calls
 from .ir import BITS, Body, Parameter, definitions, uses
@@ -250,6 +257,8 @@ class Function:
         for size, limit in zip(grid + block, MAX_GRID + MAX_BLOCK, strict=True):
             if not 0 < size <= limit:
                 raise ValueError(f"grid {grid} of blocks {block} exceeds {MAX_GRID}, {MAX_BLOCK}")
+        if grid[0] * grid[1] * grid[2] > MAX_BLOCKS:
+            raise ValueError(f"grid {grid} has more than {MAX_BLOCKS} blocks")
         if block[0] * block[1] * block[2] > self.max_threads_per_block:
             raise ValueError(f"block {block} exceeds {self.max_threads_per_block} threads")
         if not 0 <= shared_bytes <= SHARED_PER_BLOCK - self.static_shared_bytes:
