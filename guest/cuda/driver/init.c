@@ -73,6 +73,10 @@ static CUresult open_device(void)
 		vgpu_log("%s", reason);
 	if (status != CUDA_SUCCESS)
 		return status;
+	if (!vgpu_device_visible()) {
+		vgpu_log("CUDA_VISIBLE_DEVICES hides the device");
+		return CUDA_ERROR_NO_DEVICE;
+	}
 	vgpu_ring_open(channel);
 	status = vgpu_staging_open();
 	if (status != CUDA_SUCCESS)
@@ -116,7 +120,8 @@ CUresult cuDriverGetVersion(int *version)
 	if (atomic_load(&vgpu_library_state) == VGPU_LIBRARY_UNINITIALIZED) {
 		CUresult status = cuInit(0);
 
-		if (status != CUDA_SUCCESS)
+		/* A device that is hidden has a driver all the same. */
+		if (status != CUDA_SUCCESS && !vgpu_device.driver_version)
 			return status;
 	}
 	*version = vgpu_device.driver_version;

@@ -54,6 +54,8 @@ static inline CUresult vgpu_check_initialized(void)
 
 extern struct vgpu_device_info vgpu_device; /* snapshot; constant once ready */
 bool vgpu_executor_is_cuda(void);
+/* visible.c: whether CUDA_VISIBLE_DEVICES leaves the device to the process. */
+bool vgpu_device_visible(void);
 
 /* transport.c: how this process reaches its channel. All return 0 or a positive errno. */
 

@@ -19,6 +19,13 @@ def test_lists_the_device(run_llm: RunLlm) -> None:
     )
 
 
+def test_hidden_device_is_not_listed(run_llm: RunLlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    done = run_llm("llama-server", "--list-devices")
+    assert "no CUDA-capable device is detected" in done.stderr
+    assert "CUDA0" not in done.stdout
+
+
 @pytest.mark.parametrize("operation", ["RMS_NORM", "ARGMAX", "GET_ROWS"])
 def test_operation_agrees_with_the_cpu(run_llm: RunLlm, operation: str) -> None:
     done = run_llm("test-backend-ops", "test", "-b", "CUDA0", "-o", operation)
