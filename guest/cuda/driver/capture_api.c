@@ -56,7 +56,8 @@ CUresult cuStreamBeginCapture_ptsz(CUstream stream)
 static CUresult read_set(const struct vgpu_graph *graph, const CUgraphNode *nodes, size_t count,
 			 struct vgpu_node_set *set)
 {
-	CUresult status = count && !nodes ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+	CUresult status =
+		(count && !nodes) || count > graph->count ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 
 	for (size_t i = 0; i < count && status == CUDA_SUCCESS; i++) {
 		struct vgpu_node *node = vgpu_node_from_handle(nodes[i]);

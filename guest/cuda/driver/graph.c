@@ -149,7 +149,7 @@ CUresult vgpu_node_add_to(CUgraph handle, CUgraphNodeType type, const CUgraphNod
 	struct vgpu_node_set set = { 0 };
 	CUresult status = CUDA_SUCCESS;
 
-	if (!graph || (count && !dependencies))
+	if (!graph || (count && !dependencies) || count > graph->count)
 		return CUDA_ERROR_INVALID_VALUE;
 	for (size_t i = 0; i < count && status == CUDA_SUCCESS; i++) {
 		struct vgpu_node *node = vgpu_node_from_handle(dependencies[i]);

@@ -35,7 +35,7 @@ static void expect(CUresult got, CUresult wanted, const char *what, int line)
 	} while (0)
 
 /* Ends a program: says what came of it. */
-static int report(void)
+static inline int report(void)
 {
 	if (failures)
 		fprintf(stderr, "%u checks failed\n", failures);
