@@ -29,11 +29,17 @@ def all_channels(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
     return [*snapshot["ended_channels"], *live]
 
 
+def _kernel_launches(channel: dict[str, Any]) -> int:
+    """Kernels launched one by one and as part of graphs."""
+    return int(channel["commands"].get("LAUNCH_KERNEL", 0) + channel["host"]["graph_kernels"])
+
+
 #: Rows of the account: what it says, and where the number is in a channel's snapshot.
 _ROWS: Final[tuple[tuple[str, Callable[[dict[str, Any]], str]], ...]] = (
     ("state", lambda channel: str(channel["state"])),
     ("commands", lambda channel: str(sum(channel["commands"].values()))),
-    ("kernel launches", lambda channel: str(channel["commands"].get("LAUNCH_KERNEL", 0))),
+    ("kernel launches", lambda channel: str(_kernel_launches(channel))),
+    ("graph launches", lambda channel: str(channel["commands"].get("GRAPH_LAUNCH", 0))),
     ("host to device", lambda channel: format_bytes(channel["host"]["bytes_to_device"])),
     ("device to host", lambda channel: format_bytes(channel["host"]["bytes_to_host"])),
     ("doorbells (trapped writes)", lambda channel: str(channel["guest"]["doorbells"])),

@@ -58,6 +58,8 @@ def make_channel(
             "registered_bytes": 4096,
             "modules": 1,
             "worker_pid": 5000 + number,
+            "graph_nodes": 0,
+            "graph_kernels": 0,
         },
         "refused_functions": {},
         "registrations": 1,

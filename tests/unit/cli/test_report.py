@@ -38,8 +38,9 @@ def cells(table: Table) -> dict[str, list[str]]:
 def test_account_has_a_column_for_each_channel(channel: Make) -> None:
     channels = [
         channel(1, commands={"LAUNCH_KERNEL": 30, "MEMSET": 12}, to_device=2048, to_host=10),
-        channel(2, commands={"NOP": 1}, state="ended"),
+        channel(2, commands={"GRAPH_LAUNCH": 2}, state="ended"),
     ]
+    channels[1]["host"]["graph_kernels"] = 14
     (table,) = account_tables(channels)
     assert [str(column.header) for column in table.columns] == [
         "",
@@ -48,8 +49,9 @@ def test_account_has_a_column_for_each_channel(channel: Make) -> None:
     ]
     assert cells(table) == {
         "state": ["ready", "ended"],
-        "commands": ["42", "1"],
-        "kernel launches": ["30", "0"],
+        "commands": ["42", "2"],
+        "kernel launches": ["30", "14"],
+        "graph launches": ["0", "2"],
         "host to device": ["2.0 KiB", "0 B"],
         "device to host": ["10 B", "0 B"],
         "doorbells (trapped writes)": ["2", "2"],
