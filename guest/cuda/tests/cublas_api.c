@@ -217,6 +217,38 @@ static void test_products(cublasHandle_t handle)
 	free_device(device_b);
 }
 
+/* A captured product runs at each launch, and not before. */
+static void test_capture(cublasHandle_t handle)
+{
+	float one = 1, zero = 0, ones[4] = { 1, 1, 1, 1 }, sums[4];
+	void *matrix = on_device(ones, sizeof(ones)), *total = on_device(ones, sizeof(ones));
+	CUgraphExec executable;
+	CUstream stream;
+	CUgraph graph;
+
+	CHECK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == CUDA_SUCCESS);
+	WORKS(cublasSetStream_v2(handle, stream));
+	CHECK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) == CUDA_SUCCESS);
+	WORKS(cublasSgemm_v2(handle, CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, &one, matrix, 2, matrix, 2,
+			     &one, total, 2));
+	CHECK(cuStreamEndCapture(stream, &graph) == CUDA_SUCCESS);
+	CHECK(cuGraphInstantiate(&executable, graph, 0) == CUDA_SUCCESS);
+	fetch(sums, total, sizeof(sums));
+	CHECK(sums[0] == 1);
+	one = zero; /* the scalars were read by the call */
+	for (int launch = 0; launch < 3; launch++)
+		CHECK(cuGraphLaunch(executable, stream) == CUDA_SUCCESS);
+	CHECK(cuStreamSynchronize(stream) == CUDA_SUCCESS);
+	fetch(sums, total, sizeof(sums));
+	CHECK(sums[0] == 7 && sums[3] == 7);
+	CHECK(cuGraphExecDestroy(executable) == CUDA_SUCCESS);
+	CHECK(cuGraphDestroy(graph) == CUDA_SUCCESS);
+	WORKS(cublasSetStream_v2(handle, NULL));
+	CHECK(cuStreamDestroy(stream) == CUDA_SUCCESS);
+	free_device(matrix);
+	free_device(total);
+}
+
 static void test_triangles(cublasHandle_t handle)
 {
 	/* Lower triangle of order 3, column by column; what lies above it is not read. */
@@ -345,6 +377,7 @@ int main(void)
 	test_settings(handle);
 	test_arguments(handle);
 	test_products(handle);
+	test_capture(handle);
 	test_triangles(handle);
 	test_copies();
 	CHECK(cuCtxSynchronize() == CUDA_SUCCESS);

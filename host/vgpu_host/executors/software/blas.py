@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from vgpu_host.executors.blas import BlasCall, Routine
 from vgpu_host.executors.software import blas_matrices as matrices
@@ -55,9 +56,20 @@ _ROUTINES: Final[dict[Routine, Callable[[Memory, BlasCall], None]]] = {
 class Blas:
     """Carries out routines of cuBLAS on device memory."""
 
-    def __init__(self, check_range: CheckRange) -> None:
-        """Make one; `check_range` raises DeviceFault where a range is not in an allocation."""
+    def __init__(self, check_range: CheckRange, threads: int | None) -> None:
+        """Make one.
+
+        Args:
+            check_range: Raises DeviceFault where a range is not in an allocation.
+            threads: Host threads of a routine; all processors of this process by default.
+        """
         self._memory = Memory(check_range)
+        self._threads = threads
+
+    def prepare(self) -> None:
+        """Have BLAS use so many threads; takes a millisecond."""
+        if self._threads:
+            threadpool_limits(limits=self._threads, user_api="blas")
 
     def run(self, call: BlasCall) -> None:
         """Carry out a call.

@@ -115,7 +115,7 @@ class SoftwareExecutor:
             watchdog_s=watchdog_s,
             cache_dir=cache_dir,
         )
-        self._blas = Blas(self._gpu.check_range)
+        self._blas = Blas(self._gpu.check_range, threads)
         self._current: _Context | None = None
 
     def describe(self) -> DeviceDescription:
@@ -470,8 +470,9 @@ class SoftwareExecutor:
             raise CudaError(_INVALID_VALUE, str(error)) from error
 
     def blas_prepare(self) -> None:
-        """Nothing to make ready."""
+        """Set the number of threads."""
         self._context()
+        self._blas.prepare()
 
     @queued
     def blas(self, call: BlasCall, stream: Stream | None) -> None:

@@ -1,0 +1,96 @@
+"""What cuBLAS may touch on the software GPU, and what becomes of a context that touched more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from vgpu_host.executors.base import CudaError
+from vgpu_host.executors.blas import BlasCall, ComputeType, DataType, Routine
+from vgpu_host.executors.software.executor import SoftwareExecutor
+
+ILLEGAL_ADDRESS = 700
+MISALIGNED_ADDRESS = 716
+FLOAT = DataType.R_32F
+ORDER = 16
+BYTES = 4 * ORDER * ORDER
+
+
+@pytest.fixture
+def executor() -> Iterator[SoftwareExecutor]:
+    made = SoftwareExecutor(total_memory=16 << 20, threads=1)
+    made.context_activate(made.context_create(0))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def product(executor: SoftwareExecutor) -> BlasCall:
+    """The product of two matrices that fill their allocations."""
+    a, b, c = (executor.memory_allocate(BYTES) for _ in range(3))
+    ones = np.ones((ORDER, ORDER), np.float32).tobytes()
+    for pointer in (a, b, c):
+        executor.copy_bytes_to_device(pointer, ones, None)
+    fields = dict.fromkeys(BlasCall.__dataclass_fields__, 0)
+    fields |= {"a_step": ORDER, "b_step": ORDER, "c_step": ORDER, "batch": 1}
+    fields |= {"m": ORDER, "n": ORDER, "k": ORDER, "a": a, "b": b, "c": c}
+    fields |= {"routine": Routine.GEMM, "a_type": FLOAT, "b_type": FLOAT, "c_type": FLOAT}
+    one = np.float32(1).tobytes().ljust(16, b"\0")
+    call: BlasCall = BlasCall(**{**fields, "alpha": one, "beta": bytes(16)})  # type: ignore[arg-type]
+    return replace(call, compute_type=ComputeType.F32)
+
+
+def fault_of(executor: SoftwareExecutor, call: BlasCall) -> int:
+    with pytest.raises(CudaError) as first:
+        executor.blas(call, None)
+    with pytest.raises(CudaError) as later:
+        executor.memory_allocate(4)
+    assert later.value.result == first.value.result, "the fault must end the context"
+    return first.value.result
+
+
+def test_matrices_may_fill_their_allocations(executor: SoftwareExecutor, product: BlasCall) -> None:
+    executor.blas(product, None)
+    executor.context_synchronize()
+
+
+@pytest.mark.parametrize("operand", ["a", "b", "c"])
+@pytest.mark.parametrize("places", [-4, 4, 1 << 40])
+def test_matrix_outside_its_allocation_is_an_illegal_address(
+    executor: SoftwareExecutor, product: BlasCall, operand: str, places: int
+) -> None:
+    moved = replace(product, **{operand: getattr(product, operand) + places})
+    assert fault_of(executor, moved) == ILLEGAL_ADDRESS
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"a_step": ORDER + 1},
+        {"c_step": 1 << 50},
+        {"batch": 2, "c_stride": 1},
+        {"batch": 2, "a_stride": -1},
+        {"m": 1 << 40},
+        {"device_scalars": True},
+        {"pointer_arrays": True},
+    ],
+)
+def test_sizes_beyond_the_allocation_are_an_illegal_address(
+    executor: SoftwareExecutor, product: BlasCall, changes: dict[str, int]
+) -> None:
+    assert fault_of(executor, replace(product, **changes)) == ILLEGAL_ADDRESS
+
+
+def test_misaligned_matrix_is_a_misaligned_address(
+    executor: SoftwareExecutor, product: BlasCall
+) -> None:
+    assert fault_of(executor, replace(product, m=2, a=product.a + 2)) == MISALIGNED_ADDRESS
+
+
+def test_routines_use_as_many_threads_as_the_device(executor: SoftwareExecutor) -> None:
+    executor.blas_prepare()
+    assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
