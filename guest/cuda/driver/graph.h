@@ -41,8 +41,9 @@ struct vgpu_graph {
 
 /* What a node does beyond its type. */
 struct vgpu_node_kernel {
-	struct vgpu_function *function; /* NULL: work of another library, see `command` */
+	struct vgpu_function *function; /* may be unloaded; NULL: work of another library */
 	void **parameters;		/* into `command` */
+	uint32_t parameter_count;
 };
 
 struct vgpu_node {

@@ -21,10 +21,13 @@ static const char *type_name(CUgraphNodeType type)
 
 static void print_label(FILE *file, const struct vgpu_node *node)
 {
+	struct vgpu_function *function;
+
 	fprintf(file, "\t\"graph_%u_node_%u\" [label=\"%u\\n%s", node->graph->id, node->id,
 		node->id, type_name(node->type));
-	if (node->type == CU_GRAPH_NODE_TYPE_KERNEL && node->kernel.function)
-		fprintf(file, "\\n%s", node->kernel.function->name);
+	if (node->type == CU_GRAPH_NODE_TYPE_KERNEL &&
+	    vgpu_function_resolve((CUfunction)node->kernel.function, &function) == CUDA_SUCCESS)
+		fprintf(file, "\\n%s", function->name);
 	fputs("\"];\n", file);
 }
 

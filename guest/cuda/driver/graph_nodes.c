@@ -41,18 +41,36 @@ CUresult vgpu_node_set_command(struct vgpu_node *node, const void *command, size
 }
 
 /* The array that cuGraphKernelNodeGetParams() gives out. */
+static CUresult make_parameters(struct vgpu_node *node, struct vgpu_function *function,
+				uint32_t count)
+{
+	node->kernel.function = function;
+	node->kernel.parameter_count = count;
+	node->kernel.parameters = calloc(count + 1, sizeof(void *));
+	return node->kernel.parameters ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
 static CUresult point_to_parameters(struct vgpu_node *node, struct vgpu_function *function)
 {
 	uint32_t count = function->info.parameter_count;
 	uint8_t *tail = node->command + sizeof(struct vgpu_cmd_launch_kernel);
+	CUresult status = make_parameters(node, function, count);
 
-	node->kernel.function = function;
-	node->kernel.parameters = calloc(count + 1, sizeof(void *));
-	if (!node->kernel.parameters)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count && status == CUDA_SUCCESS; i++)
 		node->kernel.parameters[i] = tail + function->parameters[i].offset;
-	return CUDA_SUCCESS;
+	return status;
+}
+
+/* From the other node alone: its kernel may be unloaded. */
+static CUresult copy_parameters(struct vgpu_node *node, const struct vgpu_node *from)
+{
+	uint32_t count = from->kernel.parameter_count;
+	CUresult status = make_parameters(node, from->kernel.function, count);
+
+	for (uint32_t i = 0; i < count && status == CUDA_SUCCESS; i++)
+		node->kernel.parameters[i] =
+			node->command + ((uint8_t *)from->kernel.parameters[i] - from->command);
+	return status;
 }
 
 CUresult vgpu_node_set_launch(struct vgpu_node *node, const struct vgpu_launch *launch,
@@ -175,8 +193,7 @@ CUresult vgpu_node_copy_contents(struct vgpu_node *node, const struct vgpu_node 
 		return status;
 	switch (node->type) {
 	case CU_GRAPH_NODE_TYPE_KERNEL:
-		return from->kernel.function ? point_to_parameters(node, from->kernel.function)
-					     : CUDA_SUCCESS;
+		return from->kernel.function ? copy_parameters(node, from) : CUDA_SUCCESS;
 	case CU_GRAPH_NODE_TYPE_MEMCPY:
 		copy = malloc(sizeof(*copy));
 		if (!copy)

@@ -107,6 +107,7 @@ CUresult cuGraphExecUpdate_v2(CUgraphExec handle, CUgraph changed_handle,
 	*info = (CUgraphExecUpdateResultInfo){ .result = CU_GRAPH_EXEC_UPDATE_SUCCESS };
 	if (compare(exec->graph, changed, info) != CU_GRAPH_EXEC_UPDATE_SUCCESS)
 		return vgpu_leave_graphs(CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE);
+	exec->changed = true; /* until it was sent */
 	status = adopt(exec->graph, changed);
 	if (status == CUDA_SUCCESS)
 		status = vgpu_exec_send(exec);

@@ -10,11 +10,15 @@ import ctypes
 import mmap
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from vgpu_host.executors.base import Copy2D, Event, Function, GraphOperation, Stream
+from vgpu_host.executors.blas import DataType
 
+from .blas_calls import EMPTY, Matrices, random_array, scalar, with_operands
 from .conftest import Device
 
 pytestmark = pytest.mark.device
@@ -259,6 +263,30 @@ def test_graph_waits_for_an_event_recorded_before_its_launch(device: Device, log
     executor.graph_launch(graph, second)
     device.wait(executor.stream_synchronize(second))
     assert log.read() == "ab"
+
+
+def test_routine_of_cublas_is_part_of_a_graph(device: Device) -> None:
+    """C = A B, then A = B, so that a second launch differs."""
+    executor = device.executor
+    executor.blas_prepare()
+    kind = DataType.R_32F
+    left, right = (random_array(seed, (1, 8, 8), kind) for seed in (1, 2))
+    a, b, c = (Matrices(device, values, kind) for values in (left, right, np.zeros_like(left)))
+    call = with_operands(replace(EMPTY, m=8, n=8, k=8), a, b, c)
+    call = replace(call, alpha=scalar(1, call.alpha_type), beta=scalar(0, call.beta_type))
+    size = 4 * 8 * 8
+    operations = [
+        GraphOperation((), lambda stream: executor.memset(c.pointer, 0xFF, 1, size, stream)),
+        GraphOperation((0,), lambda stream: executor.blas(call, stream)),
+        GraphOperation(
+            (1,), lambda stream: executor.copy_device_to_device(a.pointer, b.pointer, size, stream)
+        ),
+    ]
+    graph = executor.graph_instantiate(operations)
+    executor.graph_launch(graph, None)
+    np.testing.assert_allclose(c.values(), left @ right, rtol=1e-4, atol=1e-5)
+    executor.graph_launch(graph, None)
+    np.testing.assert_allclose(c.values(), right @ right, rtol=1e-4, atol=1e-5)
 
 
 def test_failed_build_leaves_the_executor_as_it_was(device: Device, log: Log) -> None:
