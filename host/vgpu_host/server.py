@@ -33,6 +33,7 @@ from vgpu_host.telemetry import PhysicalGpu, Telemetry
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.channels import Channel
 from vgpu_stub.device.gpu import VirtualGpu
+from vgpu_stub.device.status import StatusUnavailableError
 from vgpu_stub.device.worker_link import WorkerUnavailableError
 from vgpu_stub.vfio_user import Server
 
@@ -120,6 +121,13 @@ class DeviceServer:
         with self._lock:
             return list(self._devices)
 
+    def _measured(self) -> dict[str, int]:
+        """Values by member of `struct vgpu_device_status`; none while the sensors do not answer."""
+        try:
+            return dict(self._telemetry.device_status().measured)
+        except StatusUnavailableError:
+            return {}
+
     def _remember(self, device: VirtualGpu, channel: Channel) -> None:
         self._telemetry.channel_ended(device, channel)
         self._ended.append({**channel_snapshot(device, channel), "state": "ended"})
@@ -140,6 +148,7 @@ class DeviceServer:
             with client, contextlib.suppress(OSError):
                 devices = self._devices_now()
                 snapshot = server_snapshot(devices, self._ended, self._executor, os.getpid())
+                snapshot["measured"] = self._measured()
                 client.sendall(json.dumps(snapshot).encode() + b"\n")
 
 

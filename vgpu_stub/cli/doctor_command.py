@@ -215,6 +215,7 @@ def doctor_command(
 ) -> None:
     """Say what this machine can do, what is missing, and the command that mends it.
 
+    This is about the machine. For a program that does not use the GPU, see `vgpu-stub explain`.
     Exits with 0 when `vgpu-stub exec` and `vgpu-stub vm` can work, else with 1. Nothing is fetched.
     """
     findings = [check() for check in CHECKS]

@@ -13,6 +13,7 @@ from vgpu_stub.cli.build import BuildError
 from vgpu_stub.cli.device_server import DeviceServerError
 from vgpu_stub.cli.doctor_command import doctor_command
 from vgpu_stub.cli.exec_command import exec_command
+from vgpu_stub.cli.explain_command import explain_command
 from vgpu_stub.cli.model_command import model_command
 from vgpu_stub.cli.monitor_command import monitor_command
 from vgpu_stub.cli.smoke_command import smoke_command
@@ -31,6 +32,7 @@ typer_app.command("vm")(vm_command)
 typer_app.command("exec")(exec_command)
 typer_app.command("smoke")(smoke_command)
 typer_app.command("monitor")(monitor_command)
+typer_app.command("explain")(explain_command)
 typer_app.command("doctor")(doctor_command)
 typer_app.command("model")(model_command)
 

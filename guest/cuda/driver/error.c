@@ -163,6 +163,13 @@ static const struct error_text *find(CUresult code)
 	return NULL;
 }
 
+const char *vgpu_error_name(int status)
+{
+	const struct error_text *found = find((CUresult)status);
+
+	return found ? found->name : "unknown";
+}
+
 CUresult cuGetErrorName(CUresult code, const char **name)
 {
 	const struct error_text *found = find(code);

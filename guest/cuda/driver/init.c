@@ -86,6 +86,9 @@ static CUresult open_device(void)
 	fork_handler_set = true;
 	vgpu_log("%s through %s, executor %s", (const char *)vgpu_device.name, vgpu_transport->name,
 		 (const char *)vgpu_device.executor);
+	vgpu_journal_device((const char *)vgpu_device.name, vgpu_transport->name,
+			    (const char *)vgpu_device.executor, vgpu_device.driver_version,
+			    vgpu_device.compute_major, vgpu_device.compute_minor);
 	return CUDA_SUCCESS;
 }
 

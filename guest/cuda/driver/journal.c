@@ -83,6 +83,7 @@ static void write_load(void)
 	struct line line;
 	char program[PATH_MAX];
 	ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
+	const char *preload = getenv("LD_PRELOAD");
 	Dl_info library;
 
 	program[length > 0 ? length : 0] = '\0';
@@ -91,6 +92,10 @@ static void write_load(void)
 	add_string(&line, program);
 	add(&line, ", \"library\": ");
 	add_string(&line, dladdr((void *)write_load, &library) ? library.dli_fname : "");
+	if (preload && *preload) {
+		add(&line, ", \"preload\": ");
+		add_string(&line, preload);
+	}
 	end(&line);
 }
 
@@ -167,8 +172,10 @@ void vgpu_journal_call(unsigned int id, const char *symbol, int status, const ch
 		vsnprintf(text, sizeof(text), format, arguments);
 		va_end(arguments);
 		begin(&line, "call");
-		add(&line, ", \"function\": \"%s\", \"status\": %d, \"arguments\": ", symbol,
-		    status);
+		add(&line,
+		    ", \"function\": \"%s\", \"status\": %d, \"error\": \"%s\", "
+		    "\"arguments\": ",
+		    symbol, status, vgpu_error_name(status));
 		add_string(&line, text);
 		end(&line);
 	}
@@ -198,6 +205,23 @@ void vgpu_journal_note(const char *text)
 void vgpu_journal_refused(const char *symbol)
 {
 	write_text("refused", "function", symbol);
+}
+
+void vgpu_journal_device(const char *name, const char *transport, const char *executor, int version,
+			 int major, int minor)
+{
+	struct line line;
+
+	if (!vgpu_journal_on)
+		return;
+	take();
+	begin(&line, "device");
+	add(&line, ", \"transport\": \"%s\", \"executor\": \"%s\"", transport, executor);
+	add(&line, ", \"driver_version\": %d, \"capability\": \"%d.%d\", \"name\": ", version,
+	    major, minor);
+	add_string(&line, name);
+	end(&line);
+	release();
 }
 
 void vgpu_journal_missing(const char *name, int version)

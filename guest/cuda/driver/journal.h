@@ -11,6 +11,8 @@
 #include <stdarg.h>
 #include <stdbool.h>
 
+const char *vgpu_error_name(int status); /* error.c */
+
 extern bool vgpu_journal_on; /* constant after the library was loaded */
 
 /* A call has returned. The first call of a function is written down, and every failure
@@ -19,6 +21,9 @@ __attribute__((format(printf, 4, 5))) void vgpu_journal_call(unsigned int id, co
 							     int status, const char *format, ...);
 /* A reason that the library gives in words. */
 void vgpu_journal_note(const char *text);
+/* The device is open. */
+void vgpu_journal_device(const char *name, const char *transport, const char *executor, int version,
+			 int major, int minor);
 /* cuGetProcAddress did not know `name`, or not in that version. */
 void vgpu_journal_missing(const char *name, int version);
 /* cuGetExportTable was asked for a table that does not exist; 16 bytes. */

@@ -1,0 +1,201 @@
+"""`vgpu-stub explain`: whether a program used the GPU, and if not, the first cause."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vgpu_qemu.progress import console_progress
+from vgpu_qemu.sandbox import Sandbox
+from vgpu_stub.cli.build import cuda_libraries
+from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
+from vgpu_stub.cli.exec_command import device_variables, run_program
+from vgpu_stub.cli.options import (
+    ExecutorChoice,
+    ExecutorOption,
+    MemoryOption,
+    WatchdogOption,
+    executor_options,
+)
+from vgpu_stub.explain.activity import ActivityRecorder
+from vgpu_stub.explain.evidence import Evidence, Process, gather
+from vgpu_stub.explain.journal import read_journals
+from vgpu_stub.explain.loader import TOPICS, read_linker_logs
+from vgpu_stub.explain.verdicts import Code, Verdict, judge
+
+_LINKER_FILE = "linker"
+_LIBRARIES = ("libcuda.so", "libcudart.so", "libcublas.so", "libnvidia-ml.so")
+
+
+@contextmanager
+def _evidence_folder() -> Iterator[Path]:
+    """A folder that every process of the program can write to, also one of another user."""
+    folder = Path(tempfile.mkdtemp(prefix="vgpu-explain-"))
+    folder.chmod(0o1733)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def explain_command(
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND...", help="The program and its arguments.")
+    ],
+    executor: ExecutorOption = ExecutorChoice.AUTO,
+    memory: MemoryOption = "",
+    watchdog: WatchdogOption = 0.0,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Run a program of this guest image: base, cuda or llm."),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Write the report as JSON to standard output; the program's goes to standard"
+            " error.",
+        ),
+    ] = False,
+) -> None:
+    """Run a program as exec does, and say whether it used the GPU, and if not, why.
+
+    The report names the first cause, what it was seen from, and what to do next. The exit status is
+    0 only where the program computed on the device (RESIDENT), else 1.
+
+    This is about a program. For what is missing on this machine, see `vgpu-stub doctor`.
+
+    Examples:
+
+        vgpu-stub explain -- python3 my_cuda_program.py
+
+        vgpu-stub explain --image llm -- llama-bench -m model.gguf -ngl 99
+    """
+    libraries = cuda_libraries()
+    options = executor_options(executor, memory, watchdog)
+    sandbox = None
+    if image:
+        with console_progress() as progress:
+            sandbox = Sandbox(image, progress=progress)
+    with DeviceServer(options, shared=False) as server, _evidence_folder() as folder:
+        variables = {
+            **device_variables(server.device_socket, libraries),
+            "VGPU_STUB_JOURNAL": str(folder),
+            "LD_DEBUG": TOPICS,
+            "LD_DEBUG_OUTPUT": str(folder / _LINKER_FILE),
+        }
+        environment = {**os.environ, **variables}
+        if sandbox:
+            command = sandbox.command(command, variables, [libraries, server.folder, folder])
+            environment = dict(os.environ)
+
+        def snapshot() -> dict[str, Any]:
+            try:
+                return server.snapshot()
+            except DeviceServerError as error:
+                raise ConnectionError(str(error)) from error
+
+        started = time.monotonic()
+        with ActivityRecorder(snapshot) as activity, _stdout_on_stderr(as_json):
+            status = run_program(command, environment)
+        evidence = Evidence(
+            command,
+            status,
+            time.monotonic() - started,
+            libraries,
+            gather(read_linker_logs(folder, _LINKER_FILE), read_journals(folder), activity.uses()),
+            server.log_tail() if server.has_ended else "",
+        )
+    verdict = judge(evidence)
+    if as_json:
+        print(json.dumps(report(evidence, verdict), indent=2))
+    else:
+        print_report(evidence, verdict)
+    raise typer.Exit(0 if verdict.code is Code.RESIDENT else 1)
+
+
+@contextmanager
+def _stdout_on_stderr(wanted: bool) -> Iterator[None]:
+    """Let a program write to standard error what it writes to standard output."""
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _libraries_of(process: Process) -> dict[str, str]:
+    paths = {stem: process.library(stem) for stem in _LIBRARIES}
+    return {stem: path for stem, path in paths.items() if path}
+
+
+def report(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
+    """The whole report as plain data; `schema_version` grows when a field changes its meaning."""
+    return {
+        "schema_version": 1,
+        "verdict": asdict(verdict),
+        "command": list(evidence.command),
+        "exit_status": evidence.status,
+        "elapsed_s": evidence.elapsed_s,
+        "processes": [
+            {
+                "pid": process.pid,
+                "program": process.name,
+                "libraries": _libraries_of(process),
+                "device": process.journal.device if process.journal else {},
+                "failures": [asdict(call) for call in process.journal.failures]
+                if process.journal
+                else [],
+                "missing": process.journal.missing if process.journal else [],
+                "refused": process.journal.refused if process.journal else [],
+                "private_tables": process.journal.tables if process.journal else [],
+                "load_errors": [asdict(error) for error in process.load_errors],
+                "missing_libraries": [asdict(wanted) for wanted in process.missing_libraries],
+                "use": [{**asdict(use), "share": use.share} for use in process.uses],
+            }
+            for process in evidence.processes
+        ],
+    }
+
+
+def print_report(evidence: Evidence, verdict: Verdict) -> None:
+    """Write the report to standard error, for people."""
+    lines = [f"vgpu-stub explain: {verdict.code}: {verdict.summary}"]
+    lines += [f"  seen:  {line}" for line in verdict.evidence]
+    if verdict.next_step:
+        lines.append(f"  next:  {verdict.next_step}")
+    for process in evidence.processes:
+        lines.append(f"  process {process.pid}: {process.name}")
+        lines += [f"    {path}" for path in _libraries_of(process).values()]
+        if process.journal and process.journal.refused:
+            refused = ", ".join(dict.fromkeys(process.journal.refused))
+            lines.append(f"    refused: {refused}")
+        if process.failure:
+            lines.append(f"    first failed call: {process.failure}")
+        for use in process.uses:
+            lines.append(
+                f"    {use.last.launches} launches, {use.last.bytes_to_device} bytes to the device,"
+                f" {use.last.bytes_to_host} back, {use.last.busy_s:.3f} s of work,"
+                f" {use.share:.0%} of the time after the first launch"
+            )
+    if evidence.server_log:
+        lines.append(f"  the device server ended:\n{evidence.server_log}")
+    lines.append(f"  the program ended with status {evidence.status} in {evidence.elapsed_s:.2f} s")
+    print("\n".join(lines), file=sys.stderr)
