@@ -15,6 +15,7 @@ import zstandard
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = ROOT / "guest/cuda/driver"
+FILES = ("fatbin", "lz4", "zstd", "log", "journal", "error")
 INVALID_IMAGE, NO_BINARY_FOR_GPU, NOT_SUPPORTED = 200, 209, 801
 PTX, CUBIN = 1, 2
 LZ4, ZSTD = 0x2000, 0x8000
@@ -74,7 +75,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
             "-o",
             str(target),
             str(shim),
-            *(str(SOURCES / f"{name}.c") for name in ("fatbin", "lz4", "zstd", "log", "journal")),
+            *(str(SOURCES / f"{name}.c") for name in FILES),
             "-ldl",
         ],
         check=True,
