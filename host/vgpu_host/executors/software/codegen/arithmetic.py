@@ -8,10 +8,10 @@ from vgpu_host.executors.software.ir import STORAGE, Instruction, Vector
 from .carry import add_with_carry, multiply_with_carry
 from .emitter import Emitter, Value, integer
 from .floating import emit_float
-from .registry import BITS, INTEGERS, handles
+from .registry import BITS, FLOATS, INTEGERS, handles
 
 _ROUNDING = "rn rz rm rp ftz sat"
-_FLOATING = frozenset(("f16", "f16x2", "f32", "f64"))
+_FLOATING = frozenset(FLOATS.split())
 
 
 def sources(emitter: Emitter, instruction: Instruction) -> list[Value]:
@@ -24,7 +24,7 @@ def is_signed(instruction: Instruction) -> bool:
     return instruction.type[0] == "s"
 
 
-@handles("add sub", f"cc {INTEGERS} f16 f16x2 f32 f64 {_ROUNDING}")
+@handles("add sub", f"cc {INTEGERS} {FLOATS} {_ROUNDING}")
 def emit_add(emitter: Emitter, instruction: Instruction) -> None:
     """`add`, `sub`; `.sat` clamps s32 instead of wrapping."""
     if instruction.type in _FLOATING:
@@ -41,7 +41,7 @@ def emit_add(emitter: Emitter, instruction: Instruction) -> None:
     emitter.write(instruction.operands[0], result, is_signed(instruction))
 
 
-@handles("mul", f"lo hi wide {INTEGERS} f16 f16x2 f32 f64 {_ROUNDING}")
+@handles("mul", f"lo hi wide {INTEGERS} {FLOATS} {_ROUNDING}")
 def emit_multiply(emitter: Emitter, instruction: Instruction) -> None:
     """`mul.lo`, `mul.hi`, `mul.wide` and the floating-point `mul`."""
     if instruction.type in _FLOATING:
@@ -146,7 +146,7 @@ def divide(emitter: Emitter, a: Value, b: Value, signed: bool) -> tuple[Value, V
     return emitter.select(zero, ones, quotient), emitter.select(zero, ones, remainder)
 
 
-@handles("neg abs", f"{INTEGERS} f16 f16x2 f32 f64 ftz")
+@handles("neg abs", f"{INTEGERS} {FLOATS} ftz")
 def emit_sign(emitter: Emitter, instruction: Instruction) -> None:
     """`neg`, `abs`."""
     if instruction.type in _FLOATING:
@@ -160,7 +160,7 @@ def emit_sign(emitter: Emitter, instruction: Instruction) -> None:
     emitter.write(instruction.operands[0], result, is_signed(instruction))
 
 
-@handles("min max", f"{INTEGERS} f16 f16x2 f32 f64 ftz NaN")
+@handles("min max", f"{INTEGERS} {FLOATS} ftz NaN xorsign abs")
 def emit_minimum(emitter: Emitter, instruction: Instruction) -> None:
     """`min`, `max`."""
     if instruction.type in _FLOATING:

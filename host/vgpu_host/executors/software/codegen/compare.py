@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
-from vgpu_host.executors.software.ir import Instruction, Pair, Register
+from vgpu_host.executors.software.ir import STORAGE, Instruction, Pair, Register
 
 from .emitter import Emitter, Value, integer, real
-from .registry import BITS, INTEGERS, handles
+from .halves import HALVES, PACKED, flush, to_single
+from .registry import BITS, FLOATS, INTEGERS, handles
 
 _CONDITIONS = "eq ne lt le gt ge lo ls hi hs equ neu ltu leu gtu geu num nan"
-_ALL_TYPES = f"{BITS} {INTEGERS} f16 f16x2 f32 f64"
+_ALL_TYPES = f"{BITS} {INTEGERS} {FLOATS}"
+#: What `set` writes for true: all ones, or 1.0.
+_TRUE = {"u32": -1, "s32": -1, "u16": -1, "s16": -1, "f16": 0x3C00, "bf16": 0x3F80}
 _UNSIGNED = {"lo": "ult", "ls": "ule", "hi": "ugt", "hs": "uge"}
 
 
 def compare_values(emitter: Emitter, instruction: Instruction, ptx_type: str) -> Value:
     """The comparison that the modifiers of `setp` or `set` ask for."""
-    condition = next(name for name in instruction.modifiers if name in _CONDITIONS.split())
     a = emitter.read(instruction.operands[1], ptx_type)
     b = emitter.read(instruction.operands[2], ptx_type)
-    if ptx_type == "f16x2":
-        raise emitter.refuse("comparison of packed halves is not supported")
-    if ptx_type[0] == "f":
-        if ptx_type == "f16":
-            a, b = emitter.bits(a, "half"), emitter.bits(b, "half")
+    return _compare(emitter, instruction, ptx_type, a, b)
+
+
+def _compare_packed(emitter: Emitter, instruction: Instruction, ptx_type: str) -> list[Value]:
+    """The comparisons of the low and of the high halves."""
+    a = emitter.read(instruction.operands[1], ptx_type)
+    b = emitter.read(instruction.operands[2], ptx_type)
+    shift = integer(16, "i32")
+    return [
+        _compare(
+            emitter,
+            instruction,
+            PACKED[ptx_type],
+            *(emitter.cast("trunc", value, "i16") for value in pair),
+        )
+        for pair in ((a, b), (emitter.op("lshr", a, shift), emitter.op("lshr", b, shift)))
+    ]
+
+
+def _compare(
+    emitter: Emitter, instruction: Instruction, ptx_type: str, a: Value, b: Value
+) -> Value:
+    condition = next(name for name in instruction.modifiers if name in _CONDITIONS.split())
+    if ptx_type in HALVES:
+        if "ftz" in instruction.modifiers:
+            a, b = flush(emitter, a, ptx_type), flush(emitter, b, ptx_type)
+        a, b = to_single(emitter, a, ptx_type), to_single(emitter, b, ptx_type)
+    if ptx_type in FLOATS.split():
         if condition in ("num", "nan"):
             return emitter.compare("fcmp ord" if condition == "num" else "fcmp uno", a, b)
         if condition == "ne":
@@ -49,6 +74,9 @@ def _combine(emitter: Emitter, instruction: Instruction, value: Value) -> Value:
 def emit_set_predicate(emitter: Emitter, instruction: Instruction) -> None:
     """`setp`: one predicate, or one and its complement."""
     target = instruction.operands[0]
+    if instruction.type in PACKED:
+        _set_two_predicates(emitter, instruction)
+        return
     value = compare_values(emitter, instruction, instruction.type)
     result = _combine(emitter, instruction, value)
     if isinstance(target, Pair):
@@ -59,18 +87,51 @@ def emit_set_predicate(emitter: Emitter, instruction: Instruction) -> None:
         emitter.write(target, result)
 
 
+def _set_two_predicates(emitter: Emitter, instruction: Instruction) -> None:
+    """`setp` of packed halves: one predicate for each half."""
+    target = instruction.operands[0]
+    low, high = _compare_packed(emitter, instruction, instruction.type)
+    if not isinstance(target, Pair):
+        raise emitter.refuse("setp of packed halves needs two predicates")
+    first, second = _combine(emitter, instruction, low), _combine(emitter, instruction, high)
+    emitter.write(target.first, first)
+    emitter.write(target.second, second)
+
+
 @handles("set", f"{_CONDITIONS} and or xor ftz {_ALL_TYPES}")
 def emit_set(emitter: Emitter, instruction: Instruction) -> None:
-    """`set`: all ones (or 1.0) where the condition holds."""
+    """`set`: all ones (or 1.0) where the condition holds; packed halves each on their own."""
     result_type, source_type = instruction.modifiers[-2:]
+    if source_type in PACKED:
+        emitter.write(instruction.operands[0], _set_packed(emitter, instruction, result_type))
+        return
     value = _combine(emitter, instruction, compare_values(emitter, instruction, source_type))
     if result_type == "f32":
         result = emitter.select(value, real(1.0), real(0.0))
-    elif result_type in ("u32", "s32"):
-        result = emitter.select(value, integer(-1, "i32"), integer(0, "i32"))
     else:
-        raise emitter.refuse(f"set to .{result_type} is not supported")
+        one, zero = _truth(emitter, result_type)
+        result = emitter.select(value, one, zero)
     emitter.write(instruction.operands[0], result)
+
+
+def _truth(emitter: Emitter, result_type: str) -> tuple[Value, Value]:
+    """What `set` writes where the condition holds, and where not."""
+    if result_type not in _TRUE:
+        raise emitter.refuse(f"set to .{result_type} is not supported")
+    storage = STORAGE[result_type]
+    return integer(_TRUE[result_type], storage), integer(0, storage)
+
+
+def _set_packed(emitter: Emitter, instruction: Instruction, result_type: str) -> Value:
+    half = {"u32": "u16", "s32": "s16"}.get(result_type) or PACKED.get(result_type, "")
+    one, zero = _truth(emitter, half)
+    low, high = (
+        emitter.cast(
+            "zext", emitter.select(_combine(emitter, instruction, value), one, zero), "i32"
+        )
+        for value in _compare_packed(emitter, instruction, instruction.type)
+    )
+    return emitter.op("or", low, emitter.op("shl", high, integer(16, "i32")))
 
 
 @handles("selp", f"{_ALL_TYPES}")

@@ -5,46 +5,52 @@ from __future__ import annotations
 from vgpu_host.executors.software.ir import BITS as WIDTH
 from vgpu_host.executors.software.ir import STORAGE, Instruction
 
-from .emitter import Emitter, Value, integer
+from .emitter import Emitter, Value, integer, real
+from .halves import HALVES, PACKED, from_double, from_single, to_odd, to_single
 from .registry import handles
 from .rounding import adjust
 
-_TYPES = "u8 s8 u16 s16 u32 s32 u64 s64 f16 f32 f64"
+_TYPES = "u8 s8 u16 s16 u32 s32 u64 s64 f16 bf16 f32 f64 tf32"
 _TO_INTEGER = {"rni": "roundeven", "rzi": "trunc", "rmi": "floor", "rpi": "ceil"}
 _DIRECTED = ("rz", "rm", "rp")
+_FLOATING = frozenset(("f16", "bf16", "f32", "f64"))
 
 
-@handles("cvt", f"rn rz rm rp rni rzi rmi rpi ftz sat {_TYPES} f16x2")
+@handles("cvt", f"rn rz rm rp rna rni rzi rmi rpi ftz sat satfinite relu {_TYPES} f16x2 bf16x2")
 def emit_convert(emitter: Emitter, instruction: Instruction) -> None:
     """`cvt`: between all integer and floating-point types."""
-    types = [name for name in instruction.modifiers if name in STORAGE]
+    types = [name for name in instruction.modifiers if name in STORAGE or name == "tf32"]
     if len(types) != 2:
         raise emitter.refuse("cvt needs two types")
-    target_type, source_type = types
-    if target_type == "f16x2":
-        _pack_halves(emitter, instruction)
-        return
-    value = emitter.read(instruction.operands[1], source_type)
-    if source_type[0] == "f" and target_type[0] == "f":
-        result = _float_to_float(emitter, instruction, value, source_type, target_type)
-    elif source_type[0] == "f":
-        result = _float_to_integer(emitter, instruction, value, source_type, target_type)
-    elif target_type[0] == "f":
-        result = _integer_to_float(emitter, instruction, value, source_type, target_type)
+    if "satfinite" in instruction.modifiers:
+        raise emitter.refuse("cvt.satfinite is not supported")
+    target, source = types
+    if target in PACKED:
+        result = _pack_halves(emitter, instruction, PACKED[target])
+    elif target == "tf32":
+        result = _to_tensor_float(emitter, instruction)
     else:
-        result = _integer_to_integer(emitter, instruction, value, source_type, target_type)
-    emitter.write(instruction.operands[0], result, target_type[0] == "s")
+        value = emitter.read(instruction.operands[1], source)
+        if source in HALVES:
+            value = to_single(emitter, value, source)
+        if source in _FLOATING and target in _FLOATING:
+            result = _float_to_float(emitter, instruction, value, source, target)
+        elif source in _FLOATING:
+            result = _float_to_integer(emitter, instruction, value, source, target)
+        elif target in _FLOATING:
+            result = _integer_to_float(emitter, instruction, value, source, target)
+        else:
+            result = _integer_to_integer(emitter, instruction, value, source, target)
+    emitter.write(instruction.operands[0], result, target[0] == "s")
 
 
 def _mode(instruction: Instruction, modes: tuple[str, ...]) -> str | None:
     return next((name for name in modes if name in instruction.modifiers), None)
 
 
-def _as_float(emitter: Emitter, value: Value, ptx_type: str) -> Value:
-    return emitter.bits(value, "half") if ptx_type == "f16" else value
-
-
-def _clamp_unit(emitter: Emitter, instruction: Instruction, value: Value) -> Value:
+def _clamp(emitter: Emitter, instruction: Instruction, value: Value) -> Value:
+    if "relu" in instruction.modifiers:
+        return emitter.intrinsic("maximum", value, Value("0.0", value.type))
     if "sat" not in instruction.modifiers:
         return value
     above = emitter.intrinsic("maximumnum", value, Value("0.0", value.type))
@@ -54,23 +60,21 @@ def _clamp_unit(emitter: Emitter, instruction: Instruction, value: Value) -> Val
 def _float_to_float(
     emitter: Emitter, instruction: Instruction, value: Value, source: str, target: str
 ) -> Value:
-    value = _as_float(emitter, value, source)
     whole = _mode(instruction, tuple(_TO_INTEGER))
     if whole:
         value = emitter.intrinsic(_TO_INTEGER[whole], value)
-    kind = "half" if target == "f16" else STORAGE[target]
-    mode = _mode(instruction, _DIRECTED)
-    if WIDTH[kind] > WIDTH[value.type]:
-        value = emitter.cast("fpext", value, kind)
-    elif WIDTH[kind] < WIDTH[value.type]:
-        value = _narrow(emitter, value, kind, mode)
-    value = _clamp_unit(emitter, instruction, value)
-    return emitter.bits(value, "i16") if target == "f16" else value
+    value = _clamp(emitter, instruction, value)
+    return _narrow(emitter, value, target, _mode(instruction, _DIRECTED))
 
 
-def _narrow(emitter: Emitter, value: Value, kind: str, mode: str | None) -> Value:
-    if kind == "half" and value.type == "double":
-        raise emitter.refuse("cvt.f16.f64 is not supported")
+def _narrow(emitter: Emitter, value: Value, target: str, mode: str | None) -> Value:
+    """A float or double as a floating-point type of any width, as it is stored."""
+    if target in HALVES:
+        rounding = from_single if value.type == "float" else from_double
+        return rounding(emitter, value, target, mode)
+    kind = STORAGE[target]
+    if WIDTH[kind] >= WIDTH[value.type]:
+        return emitter.cast("fpext", value, kind)
     narrow = emitter.cast("fptrunc", value, kind)
     if mode is None:
         return narrow
@@ -82,9 +86,6 @@ def _float_to_integer(
     emitter: Emitter, instruction: Instruction, value: Value, source: str, target: str
 ) -> Value:
     """Round, then clamp to the range of the target; NaN becomes 0 or, for 64 bits, the top bit."""
-    value = _as_float(emitter, value, source)
-    if value.type == "half":
-        value = emitter.cast("fpext", value, "float")
     whole = _mode(instruction, tuple(_TO_INTEGER)) or "rzi"
     rounded = value if whole == "rzi" else emitter.intrinsic(_TO_INTEGER[whole], value)
     kind = STORAGE[target]
@@ -100,22 +101,27 @@ def _float_to_integer(
 def _integer_to_float(
     emitter: Emitter, instruction: Instruction, value: Value, source: str, target: str
 ) -> Value:
-    operation = "sitofp" if source[0] == "s" else "uitofp"
+    signed = source[0] == "s"
+    operation = "sitofp" if signed else "uitofp"
     mode = _mode(instruction, _DIRECTED)
-    kind = STORAGE[target]
-    if target == "f16":
-        if mode:
-            raise emitter.refuse("directed rounding of integers to half precision")
-        if WIDTH[value.type] > 32:
-            raise emitter.refuse("64-bit integer to half precision is not supported")
-        result = emitter.cast("fptrunc", emitter.cast(operation, value, "float"), "half")
-        return emitter.bits(_clamp_unit(emitter, instruction, result), "i16")
-    if mode is None:
-        return _clamp_unit(emitter, instruction, emitter.cast(operation, value, kind))
-    if WIDTH[value.type] == 64:
-        raise emitter.refuse("directed rounding of 64-bit integers is not supported")
+    if mode is None and target in ("f32", "f64"):
+        result = emitter.cast(operation, value, STORAGE[target])
+        return _clamp(emitter, instruction, result)
     exact = emitter.cast(operation, value, "double")
-    return exact if kind == "double" else _narrow(emitter, exact, kind, mode)
+    if WIDTH[value.type] == 64:
+        error = _integer_error(emitter, value, exact, signed)
+        if target == "f64":
+            return adjust(emitter, mode, exact, error) if mode else exact
+        exact = to_odd(emitter, exact, error)
+    return _narrow(emitter, _clamp(emitter, instruction, exact), target, mode)
+
+
+def _integer_error(emitter: Emitter, value: Value, nearest: Value, signed: bool) -> Value:
+    """A double with the sign of (a 64-bit integer - the double nearest to it)."""
+    back = emitter.intrinsic("fptosi.sat" if signed else "fptoui.sat", nearest, type_="i64")
+    rest = emitter.cast("sitofp", emitter.op("sub", value, back), "double")
+    beyond = emitter.compare("fcmp oge", nearest, real(2.0 ** (63 if signed else 64), "double"))
+    return emitter.select(beyond, real(-1.0, "double"), rest)
 
 
 def _integer_to_integer(
@@ -137,13 +143,30 @@ def _integer_to_integer(
     return emitter.resize(value, STORAGE[target], signed_source)
 
 
-def _pack_halves(emitter: Emitter, instruction: Instruction) -> None:
+def _pack_halves(emitter: Emitter, instruction: Instruction, half: str) -> Value:
     """`cvt.rn.f16x2.f32 d, a, b`: a becomes the high half, b the low half."""
-    target, high, low = instruction.operands
+    _, high, low = instruction.operands
     halves = []
     for operand in (low, high):
-        value = emitter.read(operand, "f32")
-        narrow = _narrow(emitter, value, "half", _mode(instruction, _DIRECTED))
-        halves.append(emitter.cast("zext", emitter.bits(narrow, "i16"), "i32"))
-    shifted = emitter.op("shl", halves[1], integer(16, "i32"))
-    emitter.write(target, emitter.op("or", halves[0], shifted))
+        value = _clamp(emitter, instruction, emitter.read(operand, "f32"))
+        narrow = from_single(emitter, value, half, _mode(instruction, _DIRECTED))
+        halves.append(emitter.cast("zext", narrow, "i32"))
+    return emitter.op("or", halves[0], emitter.op("shl", halves[1], integer(16, "i32")))
+
+
+def _to_tensor_float(emitter: Emitter, instruction: Instruction) -> Value:
+    """`cvt.rna.tf32.f32`: keep 10 bits of the fraction, ties away from zero."""
+    value = emitter.read(instruction.operands[1], "f32")
+    bits = emitter.bits(value, "i32")
+    bias = integer(0x1000, "i32")
+    if "rn" in instruction.modifiers:
+        odd = emitter.op("and", emitter.op("lshr", bits, integer(13, "i32")), integer(1, "i32"))
+        bias = emitter.op("add", odd, integer(0xFFF, "i32"))
+    elif "rz" in instruction.modifiers:
+        bias = integer(0, "i32")
+    rounded = emitter.op("and", emitter.op("add", bits, bias), integer(~0x1FFF, "i32"))
+    is_nan = emitter.compare("fcmp uno", value, value)
+    result = emitter.bits(emitter.select(is_nan, integer(0x7FFFFFFF, "i32"), rounded), "float")
+    if "relu" in instruction.modifiers:
+        result = emitter.intrinsic("maximum", result, Value("0.0", "float"))
+    return emitter.bits(result, "i32")

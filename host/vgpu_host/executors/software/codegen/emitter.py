@@ -26,6 +26,8 @@ from vgpu_host.executors.software.ir import (
 )
 from vgpu_host.executors.software.uniformity import Analysis
 
+from .subnormals import Flushing, flushing_of
+
 LANES = range(WARP_SIZE)
 
 
@@ -104,6 +106,7 @@ class Emitter:
         self.mask = Value("%mask.start", "i1", True)
         self.mask_bits = Value("%mask.start.bits", "i32")
         self.guard: Value | None = None
+        self.flushing = flushing_of(body)
         self.instruction = Instruction("", (), ())
 
     # -- text -------------------------------------------------------------------------------------
@@ -245,7 +248,26 @@ class Emitter:
         return self.define(f"load {like.llvm_type}, ptr {slot}", like.type, like.vector)
 
     def read(self, operand: Operand, ptx_type: str) -> Value:
-        """An operand as a value of the LLVM type that stores `ptx_type`."""
+        """An operand as a value of the LLVM type that stores `ptx_type`, flushed if need be."""
+        value = self._read(operand, ptx_type)
+        return self.flush(value) if self._flushes(value) else value
+
+    def _flushes(self, value: Value) -> bool:
+        return (
+            value.type == "float"
+            and self.flushing is Flushing.INSTRUCTION
+            and "ftz" in self.instruction.modifiers
+        )
+
+    def flush(self, value: Value) -> Value:
+        """Subnormal floats become zeros of their sign."""
+        bits = self.bits(value, "i32")
+        exponent = self.op("and", bits, integer(0x7F800000, "i32"))
+        tiny = self.compare("icmp eq", exponent, integer(0, "i32"))
+        zero = self.op("and", bits, integer(1 << 31, "i32"))
+        return self.bits(self.select(tiny, zero, bits), "float")
+
+    def _read(self, operand: Operand, ptx_type: str) -> Value:
         type_ = STORAGE[ptx_type]
         match operand:
             case Register("_"):
@@ -296,6 +318,8 @@ class Emitter:
             raise self.refuse("unsupported destination")
         if operand.name == "_":
             return
+        if self._flushes(value):
+            value = self.flush(value)
         slot, like = self.slot(operand.name)
         value = self.resize(value, like.type, signed)
         if like.vector:

@@ -1,17 +1,16 @@
 """Floating-point arithmetic with PTX rounding, saturation and NaN rules.
 
-Half precision is computed by LLVM's `half`; packed halves are handled as two separate halves.
-Flushing of subnormal numbers (`.ftz`) is a mode of the host thread that the driver loop sets.
+Packed halves are handled as two separate halves. How subnormal numbers are flushed (`.ftz`) is said
+in `subnormals`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from vgpu_host.executors.software.ir import Instruction
+from vgpu_host.executors.software.ir import BITS, Instruction
 
 from .approximate import approximate
 from .emitter import Emitter, Value, integer, real
+from .halves import HALVES, PACKED, flush, for_each_half, from_single, fuse, to_single
 from .registry import handles
 from .rounding import round_directed
 
@@ -21,21 +20,27 @@ _OPERATION = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 
 def emit_float(emitter: Emitter, instruction: Instruction) -> None:
     """Any floating-point operation of `add sub mul mad fma div min max neg abs`."""
-    if instruction.type in ("f16", "f16x2"):
-        _emit_half(emitter, instruction)
-        return
     operands = [emitter.read(operand, instruction.type) for operand in instruction.operands[1:]]
-    result = _compute(emitter, instruction, operands)
-    emitter.write(instruction.operands[0], _saturate(emitter, instruction, result))
+    if instruction.type in PACKED:
+        half = PACKED[instruction.type]
+        result = for_each_half(
+            emitter, operands, lambda values: _compute_half(emitter, instruction, values, half)
+        )
+    elif instruction.type in HALVES:
+        result = _compute_half(emitter, instruction, operands, instruction.type)
+    else:
+        result = _saturate(emitter, instruction, _compute(emitter, instruction, operands))
+    emitter.write(instruction.operands[0], result)
 
 
 def _saturate(emitter: Emitter, instruction: Instruction, value: Value) -> Value:
+    if "relu" in instruction.modifiers:
+        # A NaN stays one.
+        return emitter.intrinsic("maximum", value, Value("0.0", value.type))
     if "sat" not in instruction.modifiers:
         return value
-    zero = Value("0.0", value.type)
-    one = Value("1.0", value.type)
-    above = emitter.intrinsic("maximumnum", value, zero)
-    return emitter.intrinsic("minimumnum", above, one)
+    above = emitter.intrinsic("maximumnum", value, Value("0.0", value.type))
+    return emitter.intrinsic("minimumnum", above, Value("1.0", value.type))
 
 
 def _compute(emitter: Emitter, instruction: Instruction, operands: list[Value]) -> Value:
@@ -45,9 +50,7 @@ def _compute(emitter: Emitter, instruction: Instruction, operands: list[Value]) 
     if opcode == "abs":
         return emitter.intrinsic("fabs", operands[0])
     if opcode in ("min", "max"):
-        stem = "minimum" if opcode == "min" else "maximum"
-        suffix = "" if "NaN" in instruction.modifiers else "num"
-        return emitter.intrinsic(stem + suffix, *operands)
+        return _extreme(emitter, instruction, operands)
     if opcode in ("fma", "mad"):
         result = emitter.intrinsic("fma", *operands)
         opcode = "fma"
@@ -59,37 +62,49 @@ def _compute(emitter: Emitter, instruction: Instruction, operands: list[Value]) 
     return result
 
 
-def _emit_half(emitter: Emitter, instruction: Instruction) -> None:
+def _extreme(emitter: Emitter, instruction: Instruction, operands: list[Value]) -> Value:
+    """`min`, `max`; with `.xorsign.abs` of magnitudes, with the sign of the product."""
+    stem = "minimum" if instruction.opcode == "min" else "maximum"
+    suffix = "" if "NaN" in instruction.modifiers else "num"
+    if "xorsign" not in instruction.modifiers:
+        return emitter.intrinsic(stem + suffix, *operands)
+    magnitudes = [emitter.intrinsic("fabs", value) for value in operands]
+    kind = f"i{BITS[operands[0].type]}"
+    signs = emitter.op("xor", *(emitter.bits(value, kind) for value in operands))
+    return emitter.intrinsic(
+        "copysign",
+        emitter.intrinsic(stem + suffix, *magnitudes),
+        emitter.bits(signs, operands[0].type),
+    )
+
+
+def _compute_half(
+    emitter: Emitter, instruction: Instruction, operands: list[Value], half: str
+) -> Value:
+    """The operation on halves (i16)."""
     if any(mode in instruction.modifiers for mode in DIRECTED):
         raise emitter.refuse("directed rounding of half precision is not supported")
-    packed = instruction.type == "f16x2"
-    operands = [emitter.read(o, instruction.type) for o in instruction.operands[1:]]
-
-    def on_halves(values: list[Value]) -> Value:
-        halves = [emitter.bits(value, "half") for value in values]
-        result = _saturate(emitter, instruction, _compute(emitter, instruction, halves))
-        return emitter.bits(result, "i16")
-
-    result = for_each_half(emitter, operands, on_halves) if packed else on_halves(operands)
-    emitter.write(instruction.operands[0], result)
-
-
-def for_each_half(
-    emitter: Emitter, operands: list[Value], function: Callable[[list[Value]], Value]
-) -> Value:
-    """Apply a function of i16 values to the low and the high halves of i32 values."""
-    shift = integer(16, "i32")
-    low = function([emitter.cast("trunc", value, "i16") for value in operands])
-    high = function([emitter.cast("trunc", emitter.op("lshr", v, shift), "i16") for v in operands])
-    high = emitter.op("shl", emitter.cast("zext", high, "i32"), shift)
-    return emitter.op("or", emitter.cast("zext", low, "i32"), high)
+    if instruction.opcode == "neg":
+        result = emitter.op("xor", operands[0], integer(0x8000, "i16"))
+    elif instruction.opcode == "abs":
+        result = emitter.op("and", operands[0], integer(0x7FFF, "i16"))
+    else:
+        if "ftz" in instruction.modifiers:
+            operands = [flush(emitter, value, half) for value in operands]
+        if instruction.opcode == "fma":
+            result = fuse(emitter, operands, half)
+        else:
+            singles = [to_single(emitter, value, half) for value in operands]
+            result = from_single(emitter, _compute(emitter, instruction, singles), half)
+        if {"sat", "relu"} & set(instruction.modifiers):
+            single = _saturate(emitter, instruction, to_single(emitter, result, half))
+            result = from_single(emitter, single, half)
+    return flush(emitter, result, half) if "ftz" in instruction.modifiers else result
 
 
-@handles("fma", "rn rz rm rp ftz sat relu f16 f16x2 f32 f64")
+@handles("fma", "rn rz rm rp ftz sat relu f16 f16x2 bf16 bf16x2 f32 f64")
 def emit_fused(emitter: Emitter, instruction: Instruction) -> None:
     """`fma`: one rounding."""
-    if "relu" in instruction.modifiers:
-        raise emitter.refuse("fma.relu is not supported")
     emit_float(emitter, instruction)
 
 
@@ -131,28 +146,37 @@ def _suffix(value: Value) -> str:
     return f"v32{scalar}" if value.vector else scalar
 
 
-@handles("rcp sqrt rsqrt ex2 lg2 sin cos tanh", "approx rn rz rm rp ftz f16 f32 f64")
+@handles(
+    "rcp sqrt rsqrt ex2 lg2 sin cos tanh", "approx rn rz rm rp ftz f32 f64 f16 f16x2 bf16 bf16x2"
+)
 def emit_unary_function(emitter: Emitter, instruction: Instruction) -> None:
     """`rcp sqrt rsqrt ex2 lg2 sin cos tanh`, approximate or correctly rounded."""
     value = emitter.read(instruction.operands[1], instruction.type)
-    half = instruction.type == "f16"
-    if half:
-        value = emitter.cast("fpext", emitter.bits(value, "half"), "float")
+    half = PACKED.get(instruction.type, instruction.type)
+
+    def on_half(values: list[Value]) -> Value:
+        single = _function(emitter, instruction, to_single(emitter, values[0], half))
+        return from_single(emitter, single, half)
+
+    if instruction.type in PACKED:
+        result = for_each_half(emitter, [value], on_half)
+    elif instruction.type in HALVES:
+        result = on_half([value])
+    else:
+        result = _function(emitter, instruction, value)
+    emitter.write(instruction.operands[0], result)
+
+
+def _function(emitter: Emitter, instruction: Instruction, value: Value) -> Value:
     one = real(1.0, value.type)
     mode = next((name for name in DIRECTED if name in instruction.modifiers), None)
     match instruction.opcode:
         case "rcp":
             result = emitter.op("fdiv", one, value)
-            if mode:
-                result = round_directed(emitter, "div", mode, [one, value], result)
+            return round_directed(emitter, "div", mode, [one, value], result) if mode else result
         case "sqrt":
             result = emitter.intrinsic("sqrt", value)
-            if mode:
-                result = round_directed(emitter, "sqrt", mode, [value], result)
+            return round_directed(emitter, "sqrt", mode, [value], result) if mode else result
         case "rsqrt":
-            result = emitter.op("fdiv", one, emitter.intrinsic("sqrt", value))
-        case _:
-            result = approximate(emitter, instruction.opcode, value)
-    if half:
-        result = emitter.bits(emitter.cast("fptrunc", result, "half"), "i16")
-    emitter.write(instruction.operands[0], result)
+            return emitter.op("fdiv", one, emitter.intrinsic("sqrt", value))
+    return approximate(emitter, instruction.opcode, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vgpu_host.executors.software.ir import WARP_SIZE, Body, Instruction
+from vgpu_host.executors.software.ir import WARP_SIZE, Body
 from vgpu_host.executors.software.uniformity import Analysis
 
 from . import (
@@ -25,6 +25,7 @@ from .driver import DECLARATIONS, driver
 from .emitter import Emitter, Layout, Value, lanes
 from .special import read_special
 from .state import LAUNCH, WORKER
+from .subnormals import Flushing
 
 #: Every module that registers instructions; importing them fills the table.
 FAMILIES = (
@@ -61,8 +62,8 @@ def generate(body: Body, analysis: Analysis, layout: Layout) -> KernelText:
     _prologue(emitter, flow)
     prologue = emitter.lines
     context_size = -(-flow.context_size // 64) * 64
-    flushes = _flushes(body)
-    subnormals = ' "denormal-fp-math"="preserve-sign,preserve-sign"' if flushes else ""
+    by_thread = emitter.flushing is Flushing.THREAD
+    subnormals = ' "denormal-fp-math"="preserve-sign,preserve-sign"' if by_thread else ""
     parts = [
         "define internal i32 @warp(ptr %launch, ptr %worker, ptr %context, i32 %resume, i32 %warp)"
         f' nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512"{subnormals} {{',
@@ -81,14 +82,10 @@ def generate(body: Body, analysis: Analysis, layout: Layout) -> KernelText:
         "ret i32 0",
         "}",
         *sorted(emitter.declarations | DECLARATIONS),
-        driver(context_size, flushes),
+        driver(context_size, by_thread),
         '!0 = !{!"branch_weights", i32 1, i32 100000}',
     ]
     return KernelText("\n".join(parts) + "\n", context_size)
-
-
-def _flushes(body: Body) -> bool:
-    return any(isinstance(i, Instruction) and "ftz" in i.modifiers for i in body.items)
 
 
 def _prologue(emitter: Emitter, flow: ControlFlow) -> None:

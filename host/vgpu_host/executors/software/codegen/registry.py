@@ -24,7 +24,7 @@ TABLE: dict[str, Entry] = {}
 
 INTEGERS = "u16 s16 u32 s32 u64 s64"
 BITS = "b16 b32 b64"
-FLOATS = "f16 f16x2 f32 f64"
+FLOATS = "f16 f16x2 bf16 bf16x2 f32 f64"
 
 
 def handles(opcodes: str, modifiers: str) -> Callable[[Handler], Handler]:

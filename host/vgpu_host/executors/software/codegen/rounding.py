@@ -23,9 +23,9 @@ def _error(emitter: Emitter, opcode: str, operands: list[Value], nearest: Value)
     """A number with the sign of (exact result - nearest)."""
     match opcode:
         case "add":
-            return _sum_error(emitter, operands[0], operands[1], nearest)
+            return sum_error(emitter, operands[0], operands[1], nearest)
         case "sub":
-            return _sum_error(emitter, operands[0], emitter.op("fneg", operands[1]), nearest)
+            return sum_error(emitter, operands[0], emitter.op("fneg", operands[1]), nearest)
         case "mul":
             negated = emitter.op("fneg", nearest)
             return emitter.intrinsic("fma", operands[0], operands[1], negated)
@@ -39,7 +39,7 @@ def _error(emitter: Emitter, opcode: str, operands: list[Value], nearest: Value)
             a, b, c = (emitter.cast("fpext", value, "double") for value in operands)
             product = emitter.op("fmul", a, b)
             total = emitter.op("fadd", product, c)
-            tail = _sum_error(emitter, product, c, total)
+            tail = sum_error(emitter, product, c, total)
             difference = emitter.op("fsub", total, emitter.cast("fpext", nearest, "double"))
             exact = emitter.compare("fcmp oeq", difference, real(0.0, "double"))
             return emitter.select(exact, tail, difference)
@@ -51,7 +51,7 @@ def _sign_product(emitter: Emitter, a: Value, b: Value) -> Value:
     return emitter.bits(emitter.op("xor", emitter.bits(a, kind), emitter.bits(b, kind)), a.type)
 
 
-def _sum_error(emitter: Emitter, a: Value, b: Value, total: Value) -> Value:
+def sum_error(emitter: Emitter, a: Value, b: Value, total: Value) -> Value:
     """The exact rounding error of a + b (Knuth's two-sum)."""
     virtual_b = emitter.op("fsub", total, a)
     virtual_a = emitter.op("fsub", total, virtual_b)
