@@ -15,7 +15,13 @@ from typing import Any, Final
 #: Statuses that answer a question and are no failures.
 _ANSWERS: Final = {"CUDA_SUCCESS", "CUDA_ERROR_NOT_READY"}
 #: Functions that are asked about what may not exist.
-_PROBES: Final = ("cuGetProcAddress", "cuGetExportTable", "cuPointerGetAttribute", "cuCtxGetDevice")
+_PROBES: Final = (
+    "cuGetProcAddress",
+    "cuGetExportTable",
+    "cuDeviceGetAttribute",
+    "cuPointerGetAttribute",
+    "cuCtxGetDevice",
+)
 
 
 @dataclass(frozen=True)

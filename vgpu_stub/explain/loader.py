@@ -90,7 +90,9 @@ def parse_linker_log(pid: int, text: str) -> LinkerLog:
             log.programs.append(found.group(1))
         elif found := _ERROR.match(content):
             path, occasion, reason = found.groups()
-            log.errors.append(LoadError(path, f"{occasion}: {reason}"))
+            # Of an object that is loaded already, a program asked for a symbol that may be absent.
+            if path not in log.loaded:
+                log.errors.append(LoadError(path, f"{occasion}: {reason}"))
     names = {Path(path).name for path in (*mapped, *log.loaded)}
     log.missing = [
         wanted for wanted in dict.fromkeys(log.wanted) if Path(wanted.name).name not in names

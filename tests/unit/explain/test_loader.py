@@ -20,6 +20,7 @@ LOG = """\
      26891:\tfile=libcublas.so.12 [0];  needed by /opt/app/libapp-cuda.so [0]
      26891:\tfind library=libcublas.so.12 [0]; searching
      26891:\t/opt/app/libapp-cuda.so: error: symbol lookup error: undefined symbol: f (fatal)
+     26891:\t/opt/vgpu/libcuda.so.1: error: symbol lookup error: undefined symbol: optional (fatal)
 """
 
 
