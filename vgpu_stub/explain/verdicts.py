@@ -30,6 +30,8 @@ _MIB: Final = 1 << 20
 _BUSY_SHARE: Final = 0.5
 #: From this share of the time on the processor is, on a machine that may have other work too.
 _CPU_SHARE: Final = 0.25
+#: Processor time of a call and of a wait, with polling, at most.
+_CALL_CPU_S: Final = 0.3e-3
 #: Fewer launches say nothing about how a program uses the device.
 _FEW_LAUNCHES: Final = 50
 #: Kernels shorter than this take longer to launch than to run.
@@ -58,9 +60,9 @@ class Code(StrEnum):
     DETECTED_NOT_USED = "DETECTED_NOT_USED"
     CONTENDED = "CONTENDED"
     TRAFFIC_BOUND = "TRAFFIC_BOUND"
+    PARTLY_CPU = "PARTLY_CPU"
     SYNC_BOUND = "SYNC_BOUND"
     LAUNCH_BOUND = "LAUNCH_BOUND"
-    PARTLY_CPU = "PARTLY_CPU"
     RESIDENT = "RESIDENT"
 
 
@@ -424,6 +426,16 @@ def _bound(use: Use) -> Verdict | None:
             "keep weights and intermediate results on the device between kernels",
             last.pid,
         )
+    # What it takes to make calls and to wait for their ends is no work of the program's own.
+    own_cpu_s = use.cpu_s - _CALL_CPU_S * (use.launches + use.waits)
+    if own_cpu_s >= max(_CPU_SHARE * span, use.busy_s):
+        return Verdict(
+            Code.PARTLY_CPU,
+            "the CPU computed longer than the device",
+            (share, f"the process used {use.cpu_s:.2f} s of processor time in {span:.2f} s"),
+            "find what it does between launches: an operation without a GPU version falls back",
+            last.pid,
+        )
     if use.waits >= use.launches / 2 and use.share < _BUSY_SHARE:
         return Verdict(
             Code.SYNC_BOUND,
@@ -441,14 +453,6 @@ def _bound(use: Use) -> Verdict | None:
                 f"{use.launches} launches of {use.busy_s / use.launches * 1e6:.0f} us on average",
             ),
             "launch fewer, larger kernels, or a graph of them",
-            last.pid,
-        )
-    if use.cpu_s >= max(_CPU_SHARE * span, 2 * use.busy_s):
-        return Verdict(
-            Code.PARTLY_CPU,
-            "most of the time the program computed on the CPU",
-            (share, f"the process used {use.cpu_s:.2f} s of processor time in {span:.2f} s"),
-            "find what it does between launches: an operation without a GPU version falls back",
             last.pid,
         )
     return None
