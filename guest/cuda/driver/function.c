@@ -82,6 +82,7 @@ CUresult cuFuncSetAttribute(CUfunction handle, CUfunction_attribute attribute, i
 						     value);
 	status = vgpu_context_call(function->object.context, &command, sizeof(command), NULL, 0,
 				   &reply);
+	vgpu_occupancies_forget(function);
 	if (status == CUDA_SUCCESS && attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)
 		atomic_store(&function->dynamic_shared_limit, value);
 	return status;

@@ -249,6 +249,15 @@ void vgpu_allocations_forget(struct vgpu_context *context, uint64_t context_id);
 
 struct vgpu_module;
 
+struct vgpu_occupancy { /* an answer of the device that holds until an attribute changes */
+	uint64_t shared_bytes;
+	uint32_t block_threads; /* 0: no answer */
+	uint32_t flags;
+	int blocks;
+};
+
+#define VGPU_OCCUPANCIES 4
+
 struct vgpu_function {
 	struct vgpu_object object;
 	struct vgpu_module *module;
@@ -257,11 +266,16 @@ struct vgpu_function {
 	_Atomic int dynamic_shared_limit; /* info.max_dynamic_shared_bytes, raised by
 					     cuFuncSetAttribute */
 	char *name;
-	struct vgpu_execution *execution; /* execution_control.c, or NULL */
-	struct vgpu_function *next;	  /* in its module */
+	struct vgpu_execution *execution;		     /* execution_control.c, or NULL */
+	struct vgpu_occupancy occupancies[VGPU_OCCUPANCIES]; /* guarded by occupancy.c */
+	uint32_t occupancies_told;
+	struct vgpu_function *next; /* in its module */
 };
 
 CUresult vgpu_function_resolve(CUfunction handle, struct vgpu_function **function);
+
+/* occupancy.c: an attribute of the function has changed. */
+void vgpu_occupancies_forget(struct vgpu_function *function);
 
 /* launch.c */
 

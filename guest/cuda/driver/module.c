@@ -38,13 +38,13 @@ static struct vgpu_pool modules = {
 
 static struct vgpu_pool functions = {
 	.name = "function",
-	.object_bytes = 128,
+	.object_bytes = 256,
 	.capacity = 1u << 20,
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 };
 
 static_assert(sizeof(struct vgpu_module) <= 128, "a module fits its pool");
-static_assert(sizeof(struct vgpu_function) <= 128, "a function fits its pool");
+static_assert(sizeof(struct vgpu_function) <= 256, "a function fits its pool");
 
 /* Where the caller wants the JIT's logs. */
 struct jit_log {

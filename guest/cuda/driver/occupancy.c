@@ -1,9 +1,47 @@
 // SPDX-License-Identifier: MIT
-/* Occupancy: the device answers, the library searches. */
+/*
+ * Occupancy: the device answers, the library searches. Programs ask before each launch,
+ * and an answer costs a round trip behind all queued work, so the last ones are kept.
+ */
+#include <string.h>
+
 #include "internal.h"
 
-static CUresult blocks_per_multiprocessor(struct vgpu_function *function, int block_threads,
-					  size_t shared_bytes, unsigned int flags, int *blocks)
+static pthread_mutex_t told_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void vgpu_occupancies_forget(struct vgpu_function *function)
+{
+	pthread_mutex_lock(&told_lock);
+	memset(function->occupancies, 0, sizeof(function->occupancies));
+	pthread_mutex_unlock(&told_lock);
+}
+
+static bool recall(const struct vgpu_function *function, struct vgpu_occupancy *wanted)
+{
+	bool known = false;
+
+	pthread_mutex_lock(&told_lock);
+	for (size_t i = 0; i < VGPU_OCCUPANCIES && !known; i++) {
+		const struct vgpu_occupancy *told = &function->occupancies[i];
+
+		known = told->block_threads == wanted->block_threads &&
+			told->shared_bytes == wanted->shared_bytes && told->flags == wanted->flags;
+		if (known)
+			wanted->blocks = told->blocks;
+	}
+	pthread_mutex_unlock(&told_lock);
+	return known;
+}
+
+static void remember(struct vgpu_function *function, const struct vgpu_occupancy *answer)
+{
+	pthread_mutex_lock(&told_lock);
+	function->occupancies[function->occupancies_told++ % VGPU_OCCUPANCIES] = *answer;
+	pthread_mutex_unlock(&told_lock);
+}
+
+static CUresult ask_blocks(struct vgpu_function *function, int block_threads, size_t shared_bytes,
+			   unsigned int flags, int *blocks)
 {
 	struct vgpu_cmd_function_occupancy command = vgpu_encode_function_occupancy(
 		vgpu_context_handle(function->object.context), shared_bytes,
@@ -15,6 +53,28 @@ static CUresult blocks_per_multiprocessor(struct vgpu_function *function, int bl
 	if (status == CUDA_SUCCESS)
 		*blocks = (int)reply.result[0];
 	return status;
+}
+
+static CUresult blocks_per_multiprocessor(struct vgpu_function *function, int block_threads,
+					  size_t shared_bytes, unsigned int flags, int *blocks)
+{
+	struct vgpu_occupancy answer = {
+		.shared_bytes = shared_bytes,
+		.block_threads = (uint32_t)block_threads,
+		.flags = flags,
+	};
+	CUresult status;
+
+	if (recall(function, &answer)) {
+		*blocks = answer.blocks;
+		return CUDA_SUCCESS;
+	}
+	status = ask_blocks(function, block_threads, shared_bytes, flags, &answer.blocks);
+	if (status != CUDA_SUCCESS)
+		return status;
+	remember(function, &answer);
+	*blocks = answer.blocks;
+	return CUDA_SUCCESS;
 }
 
 static CUresult resolve(CUfunction handle, unsigned int flags, struct vgpu_function **function)
