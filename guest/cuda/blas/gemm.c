@@ -154,8 +154,8 @@ static bool is_algorithm(cublasGemmAlgo_t algorithm)
 }
 
 /* cublas<t>gemm, -Batched and -StridedBatched, with int and with int64_t. */
-#define DEFINE_TYPED(LETTER, TYPE, COMPUTE, INT, AFTER, SUFFIX)                                    \
-	CUBLAS_EXPORT cublasStatus_t cublas##LETTER##gemm##AFTER##SUFFIX(                          \
+#define DEFINE_SINGLE(NAME, TYPE, COMPUTE, INT)                                                    \
+	CUBLAS_EXPORT cublasStatus_t NAME(                                                         \
 		cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, INT m,  \
 		INT n, INT k, const void *alpha, const void *a, INT lda, const void *b, INT ldb,   \
 		const void *beta, void *c, INT ldc)                                                \
@@ -165,20 +165,24 @@ static bool is_algorithm(cublasGemmAlgo_t algorithm)
 					   .a = { a, TYPE, lda, 0 }, .b = { b, TYPE, ldb, 0 },     \
 					   .c = { c, TYPE, ldc, 0 }, .batch = 1,                   \
 					   .compute = COMPUTE });                                  \
-	}                                                                                          \
-	CUBLAS_EXPORT cublasStatus_t cublas##LETTER##gemmBatched##SUFFIX(                          \
-		cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, INT m,  \
-		INT n, INT k, const void *alpha, const void *const a[], INT lda,                   \
-		const void *const b[], INT ldb, const void *beta, void *const c[], INT ldc,        \
-		INT count)                                                                         \
+	}
+
+#define DEFINE_BATCHED(NAME, TYPE, COMPUTE, INT)                                                   \
+	CUBLAS_EXPORT cublasStatus_t NAME(cublasHandle_t handle, cublasOperation_t transa,         \
+					  cublasOperation_t transb, INT m, INT n, INT k,           \
+					  const void *alpha, const void *const a[], INT lda,       \
+					  const void *const b[], INT ldb, const void *beta,        \
+					  void *const c[], INT ldc, INT count)                     \
 	{                                                                                          \
 		return run(handle,                                                                 \
 			   &(struct gemm){ transa, transb, m, n, k, alpha, beta,                   \
 					   .a = { a, TYPE, lda, 0 }, .b = { b, TYPE, ldb, 0 },     \
 					   .c = { c, TYPE, ldc, 0 }, .batch = count,               \
 					   .compute = COMPUTE, .pointer_arrays = true });          \
-	}                                                                                          \
-	CUBLAS_EXPORT cublasStatus_t cublas##LETTER##gemmStridedBatched##SUFFIX(                   \
+	}
+
+#define DEFINE_STRIDED(NAME, TYPE, COMPUTE, INT)                                                   \
+	CUBLAS_EXPORT cublasStatus_t NAME(                                                         \
 		cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, INT m,  \
 		INT n, INT k, const void *alpha, const void *a, INT lda, long long stride_a,       \
 		const void *b, INT ldb, long long stride_b, const void *beta, void *c, INT ldc,    \
@@ -241,12 +245,12 @@ static bool is_algorithm(cublasGemmAlgo_t algorithm)
 	}
 
 /* cublasSgemmEx and cublasCgemmEx: what is stored varies, the scalars do not. */
-#define DEFINE_MIXED(LETTER, INT, SUFFIX)                                                          \
-	CUBLAS_EXPORT cublasStatus_t cublas##LETTER##gemmEx##SUFFIX(                               \
-		cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, INT m,  \
-		INT n, INT k, const void *alpha, const void *a, cudaDataType a_type, INT lda,      \
-		const void *b, cudaDataType b_type, INT ldb, const void *beta, void *c,            \
-		cudaDataType c_type, INT ldc)                                                      \
+#define DEFINE_MIXED(NAME, INT)                                                                    \
+	CUBLAS_EXPORT cublasStatus_t NAME(cublasHandle_t handle, cublasOperation_t transa,         \
+					  cublasOperation_t transb, INT m, INT n, INT k,           \
+					  const void *alpha, const void *a, cudaDataType a_type,   \
+					  INT lda, const void *b, cudaDataType b_type, INT ldb,    \
+					  const void *beta, void *c, cudaDataType c_type, INT ldc) \
 	{                                                                                          \
 		return run(handle,                                                                 \
 			   &(struct gemm){ transa, transb, m, n, k, alpha, beta,                   \
@@ -255,19 +259,26 @@ static bool is_algorithm(cublasGemmAlgo_t algorithm)
 					   .compute = CUBLAS_COMPUTE_32F });                       \
 	}
 
-DEFINE_TYPED(S, CUDA_R_32F, CUBLAS_COMPUTE_32F, int, _v2, )
-DEFINE_TYPED(D, CUDA_R_64F, CUBLAS_COMPUTE_64F, int, _v2, )
-DEFINE_TYPED(C, CUDA_C_32F, CUBLAS_COMPUTE_32F, int, _v2, )
-DEFINE_TYPED(Z, CUDA_C_64F, CUBLAS_COMPUTE_64F, int, _v2, )
-DEFINE_TYPED(H, CUDA_R_16F, CUBLAS_COMPUTE_16F, int, , )
-DEFINE_TYPED(S, CUDA_R_32F, CUBLAS_COMPUTE_32F, int64_t, _v2, _64)
-DEFINE_TYPED(D, CUDA_R_64F, CUBLAS_COMPUTE_64F, int64_t, _v2, _64)
-DEFINE_TYPED(C, CUDA_C_32F, CUBLAS_COMPUTE_32F, int64_t, _v2, _64)
-DEFINE_TYPED(Z, CUDA_C_64F, CUBLAS_COMPUTE_64F, int64_t, _v2, _64)
-DEFINE_TYPED(H, CUDA_R_16F, CUBLAS_COMPUTE_16F, int64_t, , _64)
-DEFINE_EX(int, )
-DEFINE_EX(int64_t, _64)
-DEFINE_MIXED(S, int, )
-DEFINE_MIXED(C, int, )
-DEFINE_MIXED(S, int64_t, _64)
-DEFINE_MIXED(C, int64_t, _64)
+#define DEFINE_TYPED(LETTER, TYPE, COMPUTE, AFTER, INT, SUFFIX)                                    \
+	DEFINE_SINGLE(cublas##LETTER##gemm##AFTER##SUFFIX, TYPE, COMPUTE, INT)                     \
+	DEFINE_BATCHED(cublas##LETTER##gemmBatched##SUFFIX, TYPE, COMPUTE, INT)                    \
+	DEFINE_STRIDED(cublas##LETTER##gemmStridedBatched##SUFFIX, TYPE, COMPUTE, INT)
+
+/* The functions named 3m may use an algorithm of fewer multiplications; here they do not. */
+#define DEFINE_ALL(INT, SUFFIX)                                                                    \
+	DEFINE_TYPED(S, CUDA_R_32F, CUBLAS_COMPUTE_32F, _v2, INT, SUFFIX)                          \
+	DEFINE_TYPED(D, CUDA_R_64F, CUBLAS_COMPUTE_64F, _v2, INT, SUFFIX)                          \
+	DEFINE_TYPED(C, CUDA_C_32F, CUBLAS_COMPUTE_32F, _v2, INT, SUFFIX)                          \
+	DEFINE_TYPED(Z, CUDA_C_64F, CUBLAS_COMPUTE_64F, _v2, INT, SUFFIX)                          \
+	DEFINE_TYPED(H, CUDA_R_16F, CUBLAS_COMPUTE_16F, , INT, SUFFIX)                             \
+	DEFINE_SINGLE(cublasCgemm3m##SUFFIX, CUDA_C_32F, CUBLAS_COMPUTE_32F, INT)                  \
+	DEFINE_SINGLE(cublasZgemm3m##SUFFIX, CUDA_C_64F, CUBLAS_COMPUTE_64F, INT)                  \
+	DEFINE_BATCHED(cublasCgemm3mBatched##SUFFIX, CUDA_C_32F, CUBLAS_COMPUTE_32F, INT)          \
+	DEFINE_STRIDED(cublasCgemm3mStridedBatched##SUFFIX, CUDA_C_32F, CUBLAS_COMPUTE_32F, INT)   \
+	DEFINE_MIXED(cublasSgemmEx##SUFFIX, INT)                                                   \
+	DEFINE_MIXED(cublasCgemmEx##SUFFIX, INT)                                                   \
+	DEFINE_MIXED(cublasCgemm3mEx##SUFFIX, INT)                                                 \
+	DEFINE_EX(INT, SUFFIX)
+
+DEFINE_ALL(int, )
+DEFINE_ALL(int64_t, _64)

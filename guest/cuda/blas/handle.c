@@ -20,6 +20,7 @@ CUBLAS_EXPORT cublasStatus_t cublasCreate_v2(cublasHandle_t *out)
 	if (!out)
 		return CUBLAS_STATUS_INVALID_VALUE;
 	*out = NULL;
+	blas_log_from_environment();
 	if (!blas_driver() || blas_require_context() != CUDA_SUCCESS)
 		return CUBLAS_STATUS_NOT_INITIALIZED;
 	handle = calloc(1, sizeof(*handle));

@@ -11,6 +11,7 @@
 #define VGPU_CUBLAS_INTERNAL_H
 
 #include <cuda.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -73,6 +74,14 @@ static inline __u64 blas_address(const void *pointer)
 {
 	return (__u64)(uintptr_t)pointer;
 }
+
+/* logger.c */
+extern atomic_bool blas_logging;
+void blas_log_from_environment(void);
+void blas_log_command(const struct vgpu_cmd_blas *command, cublasStatus_t status);
+
+/* status.c */
+const char *cublasGetStatusName(cublasStatus_t status);
 
 /* refused.c; counts the call and returns CUBLAS_STATUS_NOT_SUPPORTED. */
 int blas_refuse(const char *symbol);

@@ -162,7 +162,7 @@ struct vgpu_cmd_blas blas_command(cublasHandle_t handle, __u32 routine)
 	};
 }
 
-cublasStatus_t blas_submit(cublasHandle_t handle, struct vgpu_cmd_blas *command)
+static cublasStatus_t submit(cublasHandle_t handle, struct vgpu_cmd_blas *command)
 {
 	bool entered;
 	CUresult result = enter(handle, &entered);
@@ -172,6 +172,15 @@ cublasStatus_t blas_submit(cublasHandle_t handle, struct vgpu_cmd_blas *command)
 	result = driver->submit(handle->stream, command, sizeof(*command), &command->stream);
 	leave(entered);
 	return blas_status(result);
+}
+
+cublasStatus_t blas_submit(cublasHandle_t handle, struct vgpu_cmd_blas *command)
+{
+	cublasStatus_t status = submit(handle, command);
+
+	if (atomic_load_explicit(&blas_logging, memory_order_relaxed))
+		blas_log_command(command, status);
+	return status;
 }
 
 cublasStatus_t blas_result_memory(cublasHandle_t handle, __u64 *pointer)

@@ -5,6 +5,7 @@
  */
 #include <cuda.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,12 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t, cublasOperation_t, cub
 cublasStatus_t cublasStrsmBatched(cublasHandle_t, cublasSideMode_t, cublasFillMode_t,
 				  cublasOperation_t, cublasDiagType_t, int, int, const float *,
 				  const float *const[], int, float *const[], int, int);
+cublasStatus_t cublasLoggerConfigure(int, int, int, const char *);
+cublasStatus_t cublasSetLoggerCallback(cublasLogCallback);
+cublasStatus_t cublasGetLoggerCallback(cublasLogCallback *);
+cublasStatus_t cublasSdot_v2(cublasHandle_t, int, const float *, int, const float *, int, float *);
+cublasStatus_t cublasIsamax_v2(cublasHandle_t, int, const float *, int, int *);
+cublasStatus_t cublasSscal_v2(cublasHandle_t, int, const float *, float *, int);
 cublasStatus_t cublasSetBackdoor(cublasHandle_t, int);
 
 #define CHECK(CONDITION)                                                                           \
@@ -249,6 +256,78 @@ static void test_capture(cublasHandle_t handle)
 	free_device(total);
 }
 
+static void test_vectors(cublasHandle_t handle)
+{
+	float x[5] = { 1, -2, 3, -5, 4 }, three = 3, scaled[5], sum;
+	float *vector = on_device(x, sizeof(x));
+	int place;
+
+	WORKS(cublasSdot_v2(handle, 5, vector, 1, vector, 1, &sum));
+	CHECK(sum == 55);
+	WORKS(cublasSdot_v2(handle, 2, vector, 2, vector + 1, -3, &sum));
+	CHECK(sum == 1 * 4 + 3 * -2);
+	WORKS(cublasIsamax_v2(handle, 5, vector, 1, &place));
+	CHECK(place == 4);
+	WORKS(cublasIsamax_v2(handle, 0, vector, 1, &place));
+	CHECK(place == 0);
+	WORKS(cublasSscal_v2(handle, 3, &three, vector, 2));
+	fetch(scaled, vector, sizeof(scaled));
+	CHECK(scaled[0] == 3 && scaled[1] == -2 && scaled[2] == 9 && scaled[4] == 12);
+	GIVES(CUBLAS_STATUS_INVALID_VALUE, cublasSdot_v2(handle, 5, vector, 1, vector, 1, NULL));
+	free_device(vector);
+}
+
+static unsigned int lines_heard;
+
+static void listen(const char *line)
+{
+	lines_heard += strstr(line, "SCAL: m=0 n=3") && strstr(line, "CUBLAS_STATUS_SUCCESS");
+}
+
+static void test_logger(cublasHandle_t handle)
+{
+	cublasLogCallback callback;
+	float two = 2, x[3] = { 1, 2, 3 };
+	float *vector = on_device(x, sizeof(x));
+
+	WORKS(cublasSetLoggerCallback(listen));
+	WORKS(cublasGetLoggerCallback(&callback));
+	CHECK(callback == listen);
+	WORKS(cublasSscal_v2(handle, 3, &two, vector, 1));
+	CHECK(lines_heard == 1);
+	WORKS(cublasSetLoggerCallback(NULL));
+	WORKS(cublasSscal_v2(handle, 3, &two, vector, 1));
+	CHECK(lines_heard == 1);
+	GIVES(CUBLAS_STATUS_INVALID_VALUE, cublasLoggerConfigure(1, 0, 0, "/nonexistent/log"));
+	free_device(vector);
+}
+
+/* A thread without a context works in that of the handle, and gets none by it. */
+static void *use_in_thread(void *handle)
+{
+	float sum, x[2] = { 3, 4 };
+	CUcontext context, owner;
+	float *vector;
+
+	CHECK(cuDevicePrimaryCtxRetain(&owner, 0) == CUDA_SUCCESS);
+	CHECK(cuCtxPushCurrent(owner) == CUDA_SUCCESS);
+	vector = on_device(x, sizeof(x));
+	CHECK(cuCtxPopCurrent(&context) == CUDA_SUCCESS);
+	WORKS(cublasSdot_v2(handle, 2, vector, 1, vector, 1, &sum));
+	CHECK(sum == 25);
+	CHECK(cuCtxGetCurrent(&context) == CUDA_SUCCESS && !context);
+	CHECK(cuDevicePrimaryCtxRelease(0) == CUDA_SUCCESS);
+	return NULL;
+}
+
+static void test_threads(cublasHandle_t handle)
+{
+	pthread_t thread;
+
+	CHECK(!pthread_create(&thread, NULL, use_in_thread, handle));
+	CHECK(!pthread_join(thread, NULL));
+}
+
 static void test_triangles(cublasHandle_t handle)
 {
 	/* Lower triangle of order 3, column by column; what lies above it is not read. */
@@ -378,6 +457,9 @@ int main(void)
 	test_arguments(handle);
 	test_products(handle);
 	test_capture(handle);
+	test_vectors(handle);
+	test_logger(handle);
+	test_threads(handle);
 	test_triangles(handle);
 	test_copies();
 	CHECK(cuCtxSynchronize() == CUDA_SUCCESS);

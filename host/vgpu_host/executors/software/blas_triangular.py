@@ -20,15 +20,20 @@ def trsm(memory: Memory, call: BlasCall) -> None:
     """op(A) X = alpha B, or X op(A) = alpha B; X replaces B."""
     alpha = memory.scalar(call.alpha, call.alpha_type, call.device_scalars)
     order = call.m if call.side is Side.LEFT else call.n
-    batches = memory.batches(
-        call,
+    operands = (
         (call.a, order, order, call.a_step, call.a_stride),
         (call.b, call.m, call.n, call.b_step, call.b_stride),
     )
-    for a_place, b_place in batches:
-        a = memory.transposed(a_place, call.a_type)
-        b = memory.transposed(b_place, call.a_type)
-        solve(call, a, b, alpha)
+    places = list(memory.batches(call, *operands))
+    a, b = ([memory.transposed(place[which], call.a_type) for place in places] for which in (0, 1))
+    if len(places) == 1:
+        solve(call, a[0], b[0], alpha)
+        return
+    # Substitution goes row by row: all systems of the batch at once share its cost.
+    solutions = np.concatenate(b)
+    solve(call, np.concatenate(a), solutions, alpha)
+    for place, solution in zip(b, solutions, strict=True):
+        place[0] = solution
 
 
 def solve(call: BlasCall, a: Array, b: Array, alpha: Any) -> None:
