@@ -29,15 +29,14 @@ cudaError_t vgpu_initialize(void)
 	return cudaSuccess;
 }
 
-static cudaError_t device_checked(int ordinal, CUdevice *device)
+cudaError_t vgpu_device_of(int ordinal, CUdevice *device)
 {
 	cudaError_t error = vgpu_initialize();
-	CUresult result;
 
 	if (error != cudaSuccess)
 		return error;
-	result = cuDeviceGet(device, ordinal);
-	return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidDevice;
+	/* In a forked child it fails otherwise than by the ordinal. */
+	return vgpu_error(cuDeviceGet(device, ordinal));
 }
 
 /* Makes the primary context of the device current. */
@@ -45,7 +44,7 @@ static cudaError_t enter(int ordinal)
 {
 	CUcontext context;
 	CUdevice device;
-	cudaError_t error = device_checked(ordinal, &device);
+	cudaError_t error = vgpu_device_of(ordinal, &device);
 	CUresult result = CUDA_SUCCESS;
 
 	if (error != cudaSuccess)
@@ -86,7 +85,7 @@ cudaError_t vgpu_current_device(CUdevice *device)
 		return error;
 	if (cuCtxGetCurrent(&current) == CUDA_SUCCESS && current)
 		return vgpu_error(cuCtxGetDevice(device));
-	return device_checked(chosen, device);
+	return vgpu_device_of(chosen, device);
 }
 
 cudaError_t cudaGetDeviceCount(int *count)
@@ -117,7 +116,7 @@ cudaError_t cudaSetDevice(int device)
 cudaError_t cudaInitDevice(int device, unsigned int flags, unsigned int which)
 {
 	CUdevice found;
-	cudaError_t error = device_checked(device, &found);
+	cudaError_t error = vgpu_device_of(device, &found);
 
 	if (error == cudaSuccess && which & ~cudaInitDeviceFlagsAreValid)
 		error = cudaErrorInvalidValue;
@@ -159,7 +158,7 @@ cudaError_t cudaSetValidDevices(int *devices, int count)
 cudaError_t cudaSetDeviceFlags(unsigned int flags)
 {
 	CUdevice device;
-	cudaError_t error = device_checked(chosen, &device);
+	cudaError_t error = vgpu_device_of(chosen, &device);
 
 	if (error == cudaSuccess && flags & ~(unsigned int)cudaDeviceMask)
 		error = cudaErrorInvalidValue;

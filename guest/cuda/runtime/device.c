@@ -4,19 +4,10 @@
 
 #include "internal.h"
 
-static cudaError_t device_of(int ordinal, CUdevice *device)
-{
-	cudaError_t error = vgpu_initialize();
-
-	if (error != cudaSuccess)
-		return error;
-	return cuDeviceGet(device, ordinal) == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidDevice;
-}
-
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int ordinal)
 {
 	CUdevice device;
-	cudaError_t error = device_of(ordinal, &device);
+	cudaError_t error = vgpu_device_of(ordinal, &device);
 
 	/* The runtime's attributes have the driver's numbers. */
 	if (error == cudaSuccess)
@@ -28,7 +19,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 cudaError_t cudaDeviceGetPCIBusId(char *text, int room, int ordinal)
 {
 	CUdevice device;
-	cudaError_t error = device_of(ordinal, &device);
+	cudaError_t error = vgpu_device_of(ordinal, &device);
 
 	if (error == cudaSuccess)
 		error = vgpu_error(cuDeviceGetPCIBusId(text, room, device));
@@ -176,7 +167,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
 {
 	CUdevice device;
 	CUuuid uuid;
-	cudaError_t error = properties ? device_of(ordinal, &device) : cudaErrorInvalidValue;
+	cudaError_t error = properties ? vgpu_device_of(ordinal, &device) : cudaErrorInvalidValue;
 	CUresult result;
 	int value;
 

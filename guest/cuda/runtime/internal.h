@@ -41,6 +41,8 @@ int vgpu_runtime_refuse(const char *symbol);
 
 /* cuInit, and whether the driver is new enough for this runtime. */
 cudaError_t vgpu_initialize(void);
+/* The device of that ordinal. */
+cudaError_t vgpu_device_of(int ordinal, CUdevice *device);
 /* Makes sure that the thread has a current context: the primary one of its device. */
 cudaError_t vgpu_context(void);
 /* The device of the thread's current context, or the one it has chosen. */

@@ -2,23 +2,14 @@
 /* Several devices: there is one, so these are copies on it and the documented errors. */
 #include "internal.h"
 
-static cudaError_t device_of(int ordinal, CUdevice *device)
-{
-	cudaError_t error = vgpu_initialize();
-
-	if (error != cudaSuccess)
-		return error;
-	return cuDeviceGet(device, ordinal) == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidDevice;
-}
-
 cudaError_t cudaDeviceCanAccessPeer(int *can, int ordinal, int peer)
 {
 	CUdevice device;
 	CUdevice other;
-	cudaError_t error = device_of(ordinal, &device);
+	cudaError_t error = vgpu_device_of(ordinal, &device);
 
 	if (error == cudaSuccess)
-		error = device_of(peer, &other);
+		error = vgpu_device_of(peer, &other);
 	if (error == cudaSuccess)
 		error = vgpu_error(cuDeviceCanAccessPeer(can, device, other));
 	return vgpu_done(error);
@@ -33,7 +24,7 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags)
 	cudaError_t error = flags ? cudaErrorInvalidValue : vgpu_current_device(&device);
 
 	if (error == cudaSuccess)
-		error = device_of(peer, &other);
+		error = vgpu_device_of(peer, &other);
 	if (error == cudaSuccess)
 		error = vgpu_error(cuDeviceCanAccessPeer(&can, device, other));
 	if (error == cudaSuccess)
@@ -44,7 +35,7 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags)
 cudaError_t cudaDeviceDisablePeerAccess(int peer)
 {
 	CUdevice other;
-	cudaError_t error = device_of(peer, &other);
+	cudaError_t error = vgpu_device_of(peer, &other);
 
 	return vgpu_done(error == cudaSuccess ? cudaErrorPeerAccessNotEnabled : error);
 }
@@ -52,9 +43,9 @@ cudaError_t cudaDeviceDisablePeerAccess(int peer)
 static cudaError_t both(int one, int other)
 {
 	CUdevice device;
-	cudaError_t error = device_of(one, &device);
+	cudaError_t error = vgpu_device_of(one, &device);
 
-	return error == cudaSuccess ? device_of(other, &device) : error;
+	return error == cudaSuccess ? vgpu_device_of(other, &device) : error;
 }
 
 cudaError_t cudaMemcpyPeer(void *to, int to_device, const void *from, int from_device, size_t bytes)

@@ -44,3 +44,18 @@ $(foreach major,$(RUNTIME_MAJORS),$(eval $(call RUNTIME_RULES,$(major))))
 
 $(BUILD)/libcudart.so: $(BUILD)/libcudart.so.13
 	ln -sf libcudart.so.13 $@
+
+# The test programs: against the headers of each, and with either default stream.
+RUNTIME_PROGRAMS := $(wildcard tests/runtime/*.c)
+TESTS += $(foreach major,$(RUNTIME_MAJORS),$(foreach stream,legacy per_thread,\
+	$(RUNTIME_PROGRAMS:tests/runtime/%.c=$(BUILD)/tests/runtime/$(major)/$(stream)/%)))
+
+define RUNTIME_TEST_RULE
+$$(BUILD)/tests/runtime/$(1)/$(2)/%: tests/runtime/%.c tests/runtime/program.h $$(BUILD)/libcudart.so.$(1) runtime/rules.mk
+	@mkdir -p $$(@D)
+	$$(CC) $$(RUNTIME_INCLUDE_$(1)) $$(FLAGS) $(3) $$(CFLAGS) -pthread $$< -o $$@ \
+		-L$$(BUILD) -l:libcudart.so.$(1) -Wl,-rpath-link,$$(BUILD) -Wl,-rpath,'$$$$ORIGIN/../../../..'
+endef
+$(foreach major,$(RUNTIME_MAJORS),\
+	$(eval $(call RUNTIME_TEST_RULE,$(major),legacy,))\
+	$(eval $(call RUNTIME_TEST_RULE,$(major),per_thread,-DCUDA_API_PER_THREAD_DEFAULT_STREAM)))
