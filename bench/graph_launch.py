@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from vgpu_host.executors.cuda import driver_folder
 from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
 from vgpu_stub.cli.build import GUEST, cuda_libraries
 from vgpu_stub.cli.device_server import DeviceServer
@@ -52,7 +53,8 @@ def main() -> int:
         environment = program_environment(server.device_socket, libraries)
         result["vgpu_stub"] = measure(environment, rounds)
     if executor == "cuda":
-        result["native"] = measure(os.environ, rounds)
+        native = dict(os.environ, LD_LIBRARY_PATH=str(driver_folder()))
+        result["native"] = measure(native, rounds)
     print(json.dumps(result, indent=2))
     return 0
 

@@ -12,7 +12,7 @@
 
 #define CHUNKS	      4u
 #define CHUNK_BYTES   (1u << 20)
-#define SCRATCH_BYTES (64u << 10)
+#define SCRATCH_BYTES (512u << 10) /* the nodes of a large graph */
 
 struct chunk {
 	struct vgpu_ticket ticket;

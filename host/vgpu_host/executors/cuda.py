@@ -19,6 +19,7 @@ import uuid
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from vgpu_host.executors.base import (
@@ -74,6 +75,18 @@ def available() -> str | None:
         if not _installed(module):
             return f"the Python package {name} is not installed: pip install 'vgpu-stub[cuda]'"
     return None
+
+
+def driver_folder() -> Path:
+    """Folder of the driver library that this process has loaded (`available` loads it).
+
+    Raises:
+        FileNotFoundError: None is loaded.
+    """
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if "/libcuda.so" in line:
+            return Path(line.split(maxsplit=5)[5]).parent
+    raise FileNotFoundError("libcuda.so.1 is not loaded")
 
 
 def _installed(module: str) -> bool:
