@@ -370,6 +370,20 @@ CUresult vgpu_capture_graph_launch(const struct vgpu_stream_ref *ref,
 				      : status;
 }
 
+CUresult vgpu_capture_host_function(const struct vgpu_stream_ref *ref, CUhostFn function,
+				    void *data)
+{
+	CUDA_HOST_NODE_PARAMS parameters = { .fn = function, .userData = data };
+	struct vgpu_node *node;
+	CUresult status;
+
+	pthread_mutex_lock(&vgpu_graph_lock);
+	status = begin_node(ref, CU_GRAPH_NODE_TYPE_HOST, &node);
+	if (status == CUDA_SUCCESS)
+		status = end_node(ref, node, vgpu_node_set_host(node, &parameters));
+	return leave(status);
+}
+
 static CUresult capture_event_node(const struct vgpu_stream_ref *ref, CUgraphNodeType type,
 				   CUevent event)
 {

@@ -57,6 +57,7 @@ struct vgpu_node {
 	CUgraphNodeType type;
 	uint32_t id;
 	uint32_t place; /* in the order of the device, while it is sent */
+	uint32_t stage; /* most host functions on a way to the graph's beginning */
 	bool placed;
 	bool disabled;
 	uint8_t *command; /* of the ring; NULL where it follows from the rest */
@@ -65,6 +66,7 @@ struct vgpu_node {
 		struct vgpu_node_kernel kernel;
 		CUDA_MEMCPY3D *copy;
 		CUDA_MEMSET_NODE_PARAMS memset;
+		CUDA_HOST_NODE_PARAMS host;
 		CUevent event;
 		struct vgpu_graph *child;
 	};
@@ -102,6 +104,7 @@ CUresult vgpu_node_set_copy(struct vgpu_node *node, struct vgpu_context *context
 			    const CUDA_MEMCPY3D *copy);
 CUresult vgpu_node_set_memset(struct vgpu_node *node, struct vgpu_context *context,
 			      const CUDA_MEMSET_NODE_PARAMS *parameters);
+CUresult vgpu_node_set_host(struct vgpu_node *node, const CUDA_HOST_NODE_PARAMS *parameters);
 CUresult vgpu_node_set_event(struct vgpu_node *node, CUevent event);
 CUresult vgpu_node_copy_contents(struct vgpu_node *node, const struct vgpu_node *from);
 /* Whether what a node of an executable graph does may become what the other does. */
@@ -127,17 +130,29 @@ struct vgpu_nodes_writer {
 };
 
 CUresult vgpu_copy_check(const CUDA_MEMCPY3D *copy);
-CUresult vgpu_graph_write(struct vgpu_graph *graph, struct vgpu_nodes_writer *writer);
+/* Host functions cut a graph into stages: their number. Refuses cycles. */
+CUresult vgpu_graph_stages(struct vgpu_graph *graph, uint32_t *count);
+/* The nodes of one stage that are the device's. */
+CUresult vgpu_graph_write(struct vgpu_graph *graph, uint32_t stage,
+			  struct vgpu_nodes_writer *writer);
 
 /* graph_exec.c */
+
+struct vgpu_stage { /* a part of a graph on the device; 0: nothing of it is the device's */
+	uint32_t remote;
+	uint32_t kernels;
+};
 
 struct vgpu_exec {
 	struct vgpu_object object;
 	struct vgpu_graph *graph;
 	uint64_t flags;
 	uint32_t id;
-	uint32_t kernels;
 	bool changed; /* the device does not have the last changes yet */
+	bool has_host_functions;
+	uint32_t stage_count;
+	struct vgpu_stage *stages;     /* host functions run behind all but the last */
+	struct vgpu_stream_ref latest; /* with several stages: where it was launched last */
 };
 
 /* Takes the lock and looks a handle up; the lock is held only when it succeeds. */

@@ -11,12 +11,12 @@
 
 static struct vgpu_pool execs = {
 	.name = "executable graph",
-	.object_bytes = 64,
+	.object_bytes = 128,
 	.capacity = 1u << 18,
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 };
 
-static_assert(sizeof(struct vgpu_exec) <= 64, "an executable graph fits its pool");
+static_assert(sizeof(struct vgpu_exec) <= 128, "an executable graph fits its pool");
 
 static uint32_t execs_made; /* vgpu_graph_lock */
 
@@ -39,8 +39,9 @@ CUresult vgpu_enter_exec(CUgraphExec handle, struct vgpu_exec **exec)
 	return status;
 }
 
-/* Sends nodes: a new graph, or those of an existing one. */
-static CUresult send(struct vgpu_exec *exec, const struct vgpu_nodes_writer *writer)
+/* Sends the nodes of a stage: a new graph of the device, or those of an existing one. */
+static CUresult send_stage(const struct vgpu_exec *exec, struct vgpu_stage *stage,
+			   const struct vgpu_nodes_writer *writer)
 {
 	uint16_t context = vgpu_context_handle(exec->object.context);
 	struct vgpu_scratch scratch;
@@ -51,10 +52,10 @@ static CUresult send(struct vgpu_exec *exec, const struct vgpu_nodes_writer *wri
 		return status;
 	if (writer->bytes)
 		memcpy(scratch.address, writer->data, writer->bytes);
-	if (exec->object.remote) {
+	if (stage->remote) {
 		struct vgpu_cmd_graph_update command = vgpu_encode_graph_update(
 			context, scratch.offset, writer->bytes, scratch.registration, writer->nodes,
-			exec->object.remote);
+			stage->remote);
 
 		status = vgpu_context_call(exec->object.context, &command, sizeof(command), NULL, 0,
 					   &reply);
@@ -66,29 +67,46 @@ static CUresult send(struct vgpu_exec *exec, const struct vgpu_nodes_writer *wri
 		status = vgpu_context_call(exec->object.context, &command, sizeof(command), NULL, 0,
 					   &reply);
 		if (status == CUDA_SUCCESS)
-			exec->object.remote = (uint32_t)reply.result[0];
+			stage->remote = (uint32_t)reply.result[0];
 	}
 	vgpu_scratch_give(&scratch);
-	if (status == CUDA_SUCCESS) {
-		exec->kernels = writer->kernels;
-		exec->changed = false;
-	}
+	if (status == CUDA_SUCCESS)
+		stage->kernels = writer->kernels;
 	return status;
 }
 
-/* Writes the nodes of the executable graph's copy and sends them. */
-static CUresult send_nodes(struct vgpu_exec *exec, struct vgpu_node **failed)
+static CUresult write_and_send(struct vgpu_exec *exec, uint32_t stage, struct vgpu_node **failed)
 {
 	struct vgpu_nodes_writer writer = { 0 };
-	CUresult status = vgpu_graph_write(exec->graph, &writer);
+	CUresult status = vgpu_graph_write(exec->graph, stage, &writer);
 
 	if (status == CUDA_SUCCESS && writer.context && writer.context != exec->object.context)
 		status = CUDA_ERROR_NOT_SUPPORTED;
-	if (status == CUDA_SUCCESS)
-		status = send(exec, &writer);
+	if (status == CUDA_SUCCESS && writer.nodes)
+		status = send_stage(exec, &exec->stages[stage], &writer);
 	if (failed)
 		*failed = writer.failed ? writer.failed->original : NULL;
 	free(writer.data);
+	return status;
+}
+
+/* Sends all that the device needs of the graph. */
+static CUresult send_nodes(struct vgpu_exec *exec, struct vgpu_node **failed)
+{
+	uint32_t count;
+	CUresult status = vgpu_graph_stages(exec->graph, &count);
+
+	if (status == CUDA_SUCCESS && !exec->stages) {
+		exec->stages = calloc(count, sizeof(*exec->stages));
+		exec->stage_count = exec->stages ? count : 0;
+		if (!exec->stages)
+			status = CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	for (uint32_t i = 0; i < exec->stage_count && status == CUDA_SUCCESS; i++)
+		status = write_and_send(exec, i, failed);
+	exec->changed = status != CUDA_SUCCESS;
+	for (const struct vgpu_node *node = exec->graph->first; node; node = node->next)
+		exec->has_host_functions |= node->type == CU_GRAPH_NODE_TYPE_HOST;
 	return status;
 }
 
@@ -113,11 +131,23 @@ static CUresult context_of(const struct vgpu_graph *graph, struct vgpu_context *
 	return status;
 }
 
-static void discard(struct vgpu_exec *exec)
+/* Frees an executable graph here, and on the device where its context is alive. */
+static CUresult discard(struct vgpu_exec *exec)
 {
+	CUresult status = CUDA_SUCCESS;
+
+	for (uint32_t i = 0; i < exec->stage_count && vgpu_object_alive(&exec->object); i++) {
+		struct vgpu_cmd_graph_destroy command = vgpu_encode_graph_destroy(
+			vgpu_context_handle(exec->object.context), exec->stages[i].remote);
+
+		if (exec->stages[i].remote && status == CUDA_SUCCESS)
+			status = vgpu_submit(&command, sizeof(command));
+	}
+	free(exec->stages);
 	if (exec->graph)
 		vgpu_graph_destroy(exec->graph);
 	vgpu_pool_give(&execs, exec);
+	return status;
 }
 
 /* The lock is held. */
@@ -251,22 +281,13 @@ CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec *out, CUgraph graph,
 
 CUresult cuGraphExecDestroy(CUgraphExec handle)
 {
-	struct vgpu_cmd_graph_destroy command;
-	struct vgpu_exec *exec = (void *)handle;
 	CUresult status = vgpu_check_initialized();
 
 	if (status != CUDA_SUCCESS)
 		return status;
 	pthread_mutex_lock(&vgpu_graph_lock);
-	if (!vgpu_pool_holds(&execs, handle))
-		return vgpu_leave_graphs(CUDA_ERROR_INVALID_VALUE);
-	if (vgpu_object_alive(&exec->object)) {
-		command = vgpu_encode_graph_destroy(vgpu_context_handle(exec->object.context),
-						    exec->object.remote);
-		status = vgpu_submit(&command, sizeof(command));
-	}
-	discard(exec);
-	return vgpu_leave_graphs(status);
+	return vgpu_leave_graphs(vgpu_pool_holds(&execs, handle) ? discard((void *)handle)
+								 : CUDA_ERROR_INVALID_VALUE);
 }
 
 struct forgotten {
@@ -291,64 +312,6 @@ void vgpu_graphs_forget(struct vgpu_context *context, uint64_t context_id)
 	pthread_mutex_lock(&vgpu_graph_lock);
 	vgpu_pool_each(&execs, forget_one, &forgotten);
 	pthread_mutex_unlock(&vgpu_graph_lock);
-}
-
-CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream)
-{
-	struct vgpu_cmd_graph_launch command;
-	struct vgpu_stream_ref ref;
-	struct vgpu_exec *exec;
-	CUresult status = vgpu_stream_resolve_work(stream, &ref);
-
-	if (status == CUDA_SUCCESS)
-		status = vgpu_enter_exec(handle, &exec);
-	if (status != CUDA_SUCCESS)
-		return status;
-	if (exec->object.context != ref.context)
-		return vgpu_leave_graphs(CUDA_ERROR_INVALID_VALUE);
-	if (ref.capturing)
-		return vgpu_leave_graphs(vgpu_capture_graph_launch(&ref, exec->graph));
-	if (exec->changed)
-		status = vgpu_exec_send(exec);
-	if (status != CUDA_SUCCESS)
-		return vgpu_leave_graphs(status);
-	command = vgpu_encode_graph_launch(vgpu_context_handle(ref.context), exec->object.remote,
-					   ref.remote);
-	status = vgpu_submit(&command, sizeof(command));
-	VGPU_COUNT(launches, exec->kernels);
-	return vgpu_leave_graphs(status);
-}
-
-CUresult cuGraphLaunch_ptsz(CUgraphExec exec, CUstream stream)
-{
-	return cuGraphLaunch(exec, vgpu_per_thread(stream));
-}
-
-CUresult cuGraphUpload(CUgraphExec handle, CUstream stream)
-{
-	struct vgpu_cmd_graph_upload command;
-	struct vgpu_stream_ref ref;
-	struct vgpu_exec *exec;
-	CUresult status = vgpu_stream_resolve(stream, &ref);
-
-	if (status == CUDA_SUCCESS)
-		status = vgpu_enter_exec(handle, &exec);
-	if (status != CUDA_SUCCESS)
-		return status;
-	if (exec->object.context != ref.context)
-		return vgpu_leave_graphs(CUDA_ERROR_INVALID_VALUE);
-	if (exec->changed)
-		status = vgpu_exec_send(exec);
-	if (status != CUDA_SUCCESS)
-		return vgpu_leave_graphs(status);
-	command = vgpu_encode_graph_upload(vgpu_context_handle(ref.context), exec->object.remote,
-					   ref.remote);
-	return vgpu_leave_graphs(vgpu_submit(&command, sizeof(command)));
-}
-
-CUresult cuGraphUpload_ptsz(CUgraphExec exec, CUstream stream)
-{
-	return cuGraphUpload(exec, vgpu_per_thread(stream));
 }
 
 CUresult cuGraphExecGetFlags(CUgraphExec handle, cuuint64_t *flags)

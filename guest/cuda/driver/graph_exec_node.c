@@ -90,6 +90,18 @@ CUresult cuGraphExecMemsetNodeSetParams(CUgraphExec exec, CUgraphNode node,
 	return change(exec, node, &parameters);
 }
 
+CUresult cuGraphExecHostNodeSetParams(CUgraphExec exec, CUgraphNode node,
+				      const CUDA_HOST_NODE_PARAMS *host)
+{
+	CUgraphNodeParams parameters = { .type = CU_GRAPH_NODE_TYPE_HOST };
+
+	if (!host)
+		return CUDA_ERROR_INVALID_VALUE;
+	parameters.host.fn = host->fn;
+	parameters.host.userData = host->userData;
+	return change(exec, node, &parameters);
+}
+
 CUresult cuGraphExecChildGraphNodeSetParams(CUgraphExec exec, CUgraphNode node, CUgraph child)
 {
 	CUgraphNodeParams parameters = { .type = CU_GRAPH_NODE_TYPE_GRAPH };

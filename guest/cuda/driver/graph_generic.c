@@ -66,6 +66,10 @@ CUresult vgpu_node_set_params(struct vgpu_node *node, const CUgraphNodeParams *p
 		fill = memset_of(parameters);
 		status = vgpu_node_context(parameters->memset.ctx, &context);
 		return status == CUDA_SUCCESS ? vgpu_node_set_memset(node, context, &fill) : status;
+	case CU_GRAPH_NODE_TYPE_HOST:
+		return vgpu_node_set_host(
+			node, &(CUDA_HOST_NODE_PARAMS){ .fn = parameters->host.fn,
+							.userData = parameters->host.userData });
 	case CU_GRAPH_NODE_TYPE_GRAPH:
 		child = vgpu_graph_from_handle(parameters->graph.graph);
 		if (parameters->graph.ownership != CU_GRAPH_CHILD_GRAPH_OWNERSHIP_CLONE)
@@ -141,6 +145,7 @@ CUresult cuGraphNodeSetParams(CUgraphNode node, CUgraphNodeParams *parameters)
 
 static CUresult get_params(CUgraphNode handle, CUgraphNodeType type, CUgraphNodeParams *out)
 {
+	CUDA_HOST_NODE_PARAMS host = { 0 };
 	CUDA_KERNEL_NODE_PARAMS kernel;
 	CUDA_MEMSET_NODE_PARAMS fill;
 	CUresult status;
@@ -155,6 +160,11 @@ static CUresult get_params(CUgraphNode handle, CUgraphNodeType type, CUgraphNode
 	case CU_GRAPH_NODE_TYPE_MEMSET:
 		status = cuGraphMemsetNodeGetParams(handle, &fill);
 		memcpy(&out->memset, &fill, sizeof(fill));
+		return status;
+	case CU_GRAPH_NODE_TYPE_HOST:
+		status = cuGraphHostNodeGetParams(handle, &host);
+		out->host.fn = host.fn;
+		out->host.userData = host.userData;
 		return status;
 	case CU_GRAPH_NODE_TYPE_GRAPH:
 		return cuGraphChildGraphNodeGetGraph(handle, &out->graph.graph);

@@ -227,6 +227,45 @@ CUresult cuGraphMemsetNodeSetParams(CUgraphNode handle, const CUDA_MEMSET_NODE_P
 				      : CUDA_ERROR_INVALID_VALUE);
 }
 
+/* Host functions. */
+
+CUresult cuGraphAddHostNode(CUgraphNode *out, CUgraph graph, const CUgraphNode *dependencies,
+			    size_t count, const CUDA_HOST_NODE_PARAMS *parameters)
+{
+	struct vgpu_node *node;
+	CUresult status;
+
+	if (!parameters)
+		return CUDA_ERROR_INVALID_VALUE;
+	status = add(out, graph, CU_GRAPH_NODE_TYPE_HOST, dependencies, count, &node);
+	return status == CUDA_SUCCESS ? finish(node, vgpu_node_set_host(node, parameters), out)
+				      : status;
+}
+
+CUresult cuGraphHostNodeGetParams(CUgraphNode handle, CUDA_HOST_NODE_PARAMS *parameters)
+{
+	struct vgpu_node *node;
+	CUresult status = enter(handle, CU_GRAPH_NODE_TYPE_HOST, &node);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	if (!parameters)
+		return vgpu_leave_graphs(CUDA_ERROR_INVALID_VALUE);
+	*parameters = node->host;
+	return vgpu_leave_graphs(CUDA_SUCCESS);
+}
+
+CUresult cuGraphHostNodeSetParams(CUgraphNode handle, const CUDA_HOST_NODE_PARAMS *parameters)
+{
+	struct vgpu_node *node;
+	CUresult status = enter(handle, CU_GRAPH_NODE_TYPE_HOST, &node);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	return vgpu_leave_graphs(parameters ? vgpu_node_set_host(node, parameters)
+					    : CUDA_ERROR_INVALID_VALUE);
+}
+
 /* The others. */
 
 CUresult cuGraphAddEmptyNode(CUgraphNode *out, CUgraph graph, const CUgraphNode *dependencies,

@@ -153,6 +153,15 @@ CUresult vgpu_node_set_memset(struct vgpu_node *node, struct vgpu_context *conte
 	return CUDA_SUCCESS;
 }
 
+CUresult vgpu_node_set_host(struct vgpu_node *node, const CUDA_HOST_NODE_PARAMS *parameters)
+{
+	if (!parameters->fn)
+		return CUDA_ERROR_INVALID_VALUE;
+	vgpu_node_clear(node);
+	node->host = *parameters;
+	return CUDA_SUCCESS;
+}
+
 CUresult vgpu_node_set_event(struct vgpu_node *node, CUevent event)
 {
 	struct vgpu_object *object;
@@ -205,6 +214,9 @@ CUresult vgpu_node_copy_contents(struct vgpu_node *node, const struct vgpu_node 
 		return vgpu_node_set_child(node, from->child);
 	case CU_GRAPH_NODE_TYPE_MEMSET:
 		node->memset = from->memset;
+		return CUDA_SUCCESS;
+	case CU_GRAPH_NODE_TYPE_HOST:
+		node->host = from->host;
 		return CUDA_SUCCESS;
 	case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
 	case CU_GRAPH_NODE_TYPE_EVENT_RECORD:

@@ -16,6 +16,29 @@ struct waits {
 	uint32_t otherwise_count;
 };
 
+#define NOT_HERE UINT32_MAX /* place of a node that is not in this stage */
+
+/* The places to wait for; `places` NULL: only their number. */
+static uint32_t places_of(const struct waits *waits, uint32_t *places)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; waits->nodes && i < waits->nodes->count; i++) {
+		uint32_t place = waits->nodes->nodes[i]->place;
+
+		if (place == NOT_HERE)
+			continue;
+		if (places)
+			places[count] = place;
+		count++;
+	}
+	if (count)
+		return count;
+	if (places && waits->otherwise_count)
+		memcpy(places, waits->otherwise, waits->otherwise_count * sizeof(*places));
+	return waits->otherwise_count;
+}
+
 static size_t aligned(size_t bytes)
 {
 	return (bytes + 7) & ~(size_t)7;
@@ -25,12 +48,10 @@ static size_t aligned(size_t bytes)
 static CUresult emit(struct vgpu_nodes_writer *writer, const struct waits *waits,
 		     const void *command, size_t bytes, uint32_t *place)
 {
-	uint32_t named = waits->nodes ? waits->nodes->count : 0;
-	uint32_t count = named ? named : waits->otherwise_count;
+	uint32_t count = places_of(waits, NULL);
 	struct vgpu_graph_node head = { .dependencies = count, .command_bytes = (__u32)bytes };
 	size_t start = aligned(sizeof(head) + count * sizeof(__u32));
 	size_t needed = writer->bytes + start + aligned(bytes);
-	__u32 *dependencies;
 
 	if (needed > writer->room) {
 		size_t room = needed > 2 * writer->room ? 2 * needed : 2 * writer->room;
@@ -43,9 +64,7 @@ static CUresult emit(struct vgpu_nodes_writer *writer, const struct waits *waits
 	}
 	memset(writer->data + writer->bytes, 0, needed - writer->bytes);
 	memcpy(writer->data + writer->bytes, &head, sizeof(head));
-	dependencies = (void *)(writer->data + writer->bytes + sizeof(head));
-	for (uint32_t i = 0; i < count; i++)
-		dependencies[i] = named ? waits->nodes->nodes[i]->place : waits->otherwise[i];
+	places_of(waits, (void *)(writer->data + writer->bytes + sizeof(head)));
 	memcpy(writer->data + writer->bytes + start, command, bytes);
 	writer->bytes = needed;
 	*place = writer->nodes++;
@@ -262,24 +281,22 @@ static CUresult emit_event(struct vgpu_nodes_writer *writer, const struct waits 
 }
 
 static CUresult write_graph(struct vgpu_nodes_writer *writer, struct vgpu_graph *graph,
-			    const uint32_t *before, uint32_t before_count);
+			    uint32_t stage, const uint32_t *before, uint32_t before_count);
 
 /* The nodes of a child graph, and an empty one behind those that nothing in it waits for. */
 static CUresult emit_child(struct vgpu_nodes_writer *writer, const struct waits *waits,
 			   const struct vgpu_node *node, uint32_t *place)
 {
-	uint32_t count =
-		node->dependencies.count ? node->dependencies.count : waits->otherwise_count;
+	uint32_t count = places_of(waits, NULL);
 	uint32_t *before = calloc(count + 1, sizeof(*before));
 	struct vgpu_node_set last = { 0 };
 	struct waits after = { .nodes = &last, .otherwise = before, .otherwise_count = count };
-	CUresult status = before ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+	CUresult status = CUDA_ERROR_OUT_OF_MEMORY;
 
-	for (uint32_t i = 0; i < count && status == CUDA_SUCCESS; i++)
-		before[i] = node->dependencies.count ? node->dependencies.nodes[i]->place
-						     : waits->otherwise[i];
-	if (status == CUDA_SUCCESS)
-		status = write_graph(writer, node->child, before, count);
+	if (before) {
+		places_of(waits, before);
+		status = write_graph(writer, node->child, 0, before, count);
+	}
 	for (struct vgpu_node *inner = node->child->first; inner; inner = inner->next)
 		for (uint32_t i = 0; i < inner->dependencies.count; i++)
 			inner->dependencies.nodes[i]->placed = false; /* not a last one */
@@ -344,40 +361,97 @@ static bool may_be_placed(const struct vgpu_node *node)
 	return true;
 }
 
-/* In the order in which nodes were added, as far as their edges allow: one round as a rule. */
-static CUresult write_graph(struct vgpu_nodes_writer *writer, struct vgpu_graph *graph,
-			    const uint32_t *before, uint32_t before_count)
+/*
+ * Visits the nodes that are not placed yet, each behind those that it waits for: in
+ * the order in which they were added as far as their edges allow, one round as a rule.
+ */
+static CUresult place_all(struct vgpu_graph *graph,
+			  CUresult (*place)(struct vgpu_node *node, void *data), void *data)
 {
-	uint32_t left = graph->count;
+	bool again = true;
+	bool left = true;
 
-	for (struct vgpu_node *node = graph->first; node; node = node->next)
-		node->placed = false;
-	while (left) {
-		uint32_t left_before = left;
-
+	while (left && again) {
+		again = left = false;
 		for (struct vgpu_node *node = graph->first; node; node = node->next) {
-			struct waits waits = { .nodes = &node->dependencies,
-					       .otherwise = before,
-					       .otherwise_count = before_count };
 			CUresult status;
 
-			writer->failed = node;
-			if (node->placed || !may_be_placed(node))
+			if (node->placed)
 				continue;
-			status = write_node(writer, node, &waits);
+			left = true;
+			if (!may_be_placed(node))
+				continue;
+			status = place(node, data);
 			if (status != CUDA_SUCCESS)
 				return status;
-			node->placed = true;
-			left--;
+			node->placed = again = true;
 		}
-		if (left == left_before)
-			return CUDA_ERROR_INVALID_VALUE; /* a cycle */
 	}
-	writer->failed = NULL;
+	return left ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS; /* a cycle */
+}
+
+struct write { /* what write_node() needs for any node of a graph */
+	struct vgpu_nodes_writer *writer;
+	const uint32_t *before;
+	uint32_t before_count;
+};
+
+static CUresult write_one(struct vgpu_node *node, void *data)
+{
+	const struct write *write = data;
+	struct waits waits = { .nodes = &node->dependencies,
+			       .otherwise = write->before,
+			       .otherwise_count = write->before_count };
+
+	write->writer->failed = node;
+	return write_node(write->writer, node, &waits);
+}
+
+/* Nodes of other stages run before or after, host functions elsewhere. */
+static CUresult write_graph(struct vgpu_nodes_writer *writer, struct vgpu_graph *graph,
+			    uint32_t stage, const uint32_t *before, uint32_t before_count)
+{
+	struct write write = { .writer = writer, .before = before, .before_count = before_count };
+	CUresult status;
+
+	for (struct vgpu_node *node = graph->first; node; node = node->next) {
+		node->placed = node->stage != stage || node->type == CU_GRAPH_NODE_TYPE_HOST;
+		node->place = NOT_HERE;
+	}
+	status = place_all(graph, write_one, &write);
+	if (status == CUDA_SUCCESS)
+		writer->failed = NULL;
+	return status;
+}
+
+static CUresult set_stage(struct vgpu_node *node, void *highest)
+{
+	node->stage = 0;
+	for (uint32_t i = 0; i < node->dependencies.count; i++) {
+		const struct vgpu_node *before = node->dependencies.nodes[i];
+		uint32_t next = before->stage + (before->type == CU_GRAPH_NODE_TYPE_HOST);
+
+		node->stage = next > node->stage ? next : node->stage;
+	}
+	*(uint32_t *)highest =
+		node->stage > *(uint32_t *)highest ? node->stage : *(uint32_t *)highest;
 	return CUDA_SUCCESS;
 }
 
-CUresult vgpu_graph_write(struct vgpu_graph *graph, struct vgpu_nodes_writer *writer)
+CUresult vgpu_graph_stages(struct vgpu_graph *graph, uint32_t *count)
 {
-	return write_graph(writer, graph, NULL, 0);
+	uint32_t highest = 0;
+	CUresult status;
+
+	for (struct vgpu_node *node = graph->first; node; node = node->next)
+		node->placed = false;
+	status = place_all(graph, set_stage, &highest);
+	*count = highest + 1;
+	return status;
+}
+
+CUresult vgpu_graph_write(struct vgpu_graph *graph, uint32_t stage,
+			  struct vgpu_nodes_writer *writer)
+{
+	return write_graph(writer, graph, stage, NULL, 0);
 }

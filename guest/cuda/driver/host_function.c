@@ -146,52 +146,63 @@ static CUresult enqueue(struct job *job)
 	return status;
 }
 
-static CUresult add(CUstream stream, CUhostFn function, CUstreamCallback callback, void *data)
+static CUresult add(const struct vgpu_stream_ref *ref, const struct job *what)
 {
-	struct vgpu_stream_ref ref;
-	struct job *job;
+	struct job *job = malloc(sizeof(*job));
 	CUresult status;
 
-	if (!function && !callback)
-		return CUDA_ERROR_INVALID_VALUE;
-	status = vgpu_stream_resolve(stream, &ref);
-	if (status != CUDA_SUCCESS)
-		return status;
-	job = calloc(1, sizeof(*job));
 	if (!job)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	job->context = ref.context;
-	job->stream = ref.stream;
-	job->blocking = !ref.stream || !(ref.stream->flags & CU_STREAM_NON_BLOCKING);
-	job->function = function;
-	job->callback = callback;
-	job->handle = stream;
-	job->data = data;
+	*job = *what;
+	job->context = ref->context;
+	job->stream = ref->stream;
+	job->blocking = !ref->stream || !(ref->stream->flags & CU_STREAM_NON_BLOCKING);
 	status = enqueue(job);
 	if (status != CUDA_SUCCESS)
 		free(job);
 	return status;
 }
 
+CUresult vgpu_host_function_queue(const struct vgpu_stream_ref *ref, CUhostFn function, void *data)
+{
+	return add(ref, &(struct job){ .function = function, .data = data });
+}
+
 CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void *data)
 {
-	return add(stream, function, NULL, data);
+	struct vgpu_stream_ref ref;
+	CUresult status;
+
+	if (!function)
+		return CUDA_ERROR_INVALID_VALUE;
+	status = vgpu_stream_resolve_work(stream, &ref);
+	if (status != CUDA_SUCCESS)
+		return status;
+	return ref.capturing ? vgpu_capture_host_function(&ref, function, data)
+			     : vgpu_host_function_queue(&ref, function, data);
 }
 
 CUresult cuLaunchHostFunc_ptsz(CUstream stream, CUhostFn function, void *data)
 {
-	return add(vgpu_per_thread(stream), function, NULL, data);
+	return cuLaunchHostFunc(vgpu_per_thread(stream), function, data);
 }
 
 CUresult cuStreamAddCallback(CUstream stream, CUstreamCallback callback, void *data,
 			     unsigned int flags)
 {
-	return flags ? CUDA_ERROR_INVALID_VALUE : add(stream, NULL, callback, data);
+	struct vgpu_stream_ref ref;
+	CUresult status;
+
+	if (flags || !callback)
+		return CUDA_ERROR_INVALID_VALUE;
+	status = vgpu_stream_resolve(stream, &ref);
+	if (status != CUDA_SUCCESS)
+		return status;
+	return add(&ref, &(struct job){ .callback = callback, .handle = stream, .data = data });
 }
 
 CUresult cuStreamAddCallback_ptsz(CUstream stream, CUstreamCallback callback, void *data,
 				  unsigned int flags)
 {
-	return flags ? CUDA_ERROR_INVALID_VALUE
-		     : add(vgpu_per_thread(stream), NULL, callback, data);
+	return cuStreamAddCallback(vgpu_per_thread(stream), callback, data, flags);
 }

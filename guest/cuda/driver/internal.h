@@ -231,6 +231,7 @@ void vgpu_thread_release_streams(struct vgpu_thread *thread);
 void vgpu_streams_forget(struct vgpu_context *context, uint64_t context_id);
 
 /* host_function.c */
+CUresult vgpu_host_function_queue(const struct vgpu_stream_ref *ref, CUhostFn function, void *data);
 void vgpu_host_functions_wait(const struct vgpu_stream_ref *ref);
 bool vgpu_host_functions_pending(const struct vgpu_stream_ref *ref);
 void vgpu_host_functions_wait_all(struct vgpu_context *context);
@@ -310,6 +311,8 @@ CUresult vgpu_capture_memset(const struct vgpu_stream_ref *ref,
 			     const CUDA_MEMSET_NODE_PARAMS *parameters);
 /* A command of another library, complete but for the stream. */
 CUresult vgpu_capture_command(const struct vgpu_stream_ref *ref, const void *command, size_t bytes);
+CUresult vgpu_capture_host_function(const struct vgpu_stream_ref *ref, CUhostFn function,
+				    void *data);
 CUresult vgpu_capture_event_record(const struct vgpu_stream_ref *ref, CUevent event,
 				   struct vgpu_event_capture *recorded, unsigned int flags);
 /* cuStreamWaitEvent(); `captured` says that nothing is left to do outside the capture. */

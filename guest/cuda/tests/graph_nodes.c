@@ -338,6 +338,101 @@ static void check_rectangles(void)
 	OK(cuMemFreeHost(host));
 }
 
+/* Host functions between copies: each sees what the device did before it, and the device what it
+ * did.
+ */
+
+struct exchange {
+	unsigned int *out; /* written by the device */
+	unsigned int *in;  /* read by it */
+	unsigned int calls;
+	unsigned int factor;
+};
+
+static void CUDA_CB answer(void *data)
+{
+	struct exchange *exchange = data;
+
+	exchange->calls++;
+	for (size_t i = 0; i < COUNT; i++)
+		exchange->in[i] = exchange->out[i] * exchange->factor;
+}
+
+static void CUDA_CB count_call(void *data)
+{
+	(*(unsigned int *)data)++;
+}
+
+/* x = 6, out = x, answer(), x = in, x = x + 5, y = x; at the end another function. */
+static CUgraph capture_exchange(struct exchange *exchange, unsigned int *ended)
+{
+	CUdeviceptr pointer = x;
+	unsigned int factor = 1;
+	unsigned int term = 5;
+	void *arguments[] = { &pointer, &factor, &term };
+	CUgraph graph;
+
+	OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	OK(cuMemsetD32Async(x, 6, COUNT, stream));
+	OK(cuMemcpyDtoHAsync(exchange->out, x, COUNT * 4, stream));
+	OK(cuLaunchHostFunc(stream, answer, exchange));
+	OK(cuMemcpyHtoDAsync(x, exchange->in, COUNT * 4, stream));
+	OK(cuLaunchKernel(step, 1, 1, 1, COUNT, 1, 1, 0, stream, arguments, NULL));
+	OK(cuMemcpyDtoDAsync(y, x, COUNT * 4, stream));
+	OK(cuLaunchHostFunc(stream, count_call, ended));
+	OK(cuStreamEndCapture(stream, &graph));
+	return graph;
+}
+
+static void check_host_functions(void)
+{
+	CUDA_HOST_NODE_PARAMS parameters;
+	struct exchange exchange = { .factor = 3 };
+	struct exchange changed;
+	unsigned int ended = 0;
+	CUgraphNode nodes[8];
+	CUgraphNodeType type;
+	size_t count = 8;
+	CUgraphExec exec;
+	CUstream other;
+	CUgraph graph;
+
+	OK(cuMemHostAlloc((void **)&exchange.out, COUNT * 4, 0));
+	OK(cuMemHostAlloc((void **)&exchange.in, COUNT * 4, 0));
+	OK(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
+	graph = capture_exchange(&exchange, &ended);
+	OK(cuGraphGetNodes(graph, nodes, &count));
+	CHECK(count == 7);
+	OK(cuGraphNodeGetType(nodes[2], &type));
+	CHECK(type == CU_GRAPH_NODE_TYPE_HOST);
+	OK(cuGraphHostNodeGetParams(nodes[2], &parameters));
+	CHECK(parameters.fn == answer && parameters.userData == &exchange);
+	OK(cuGraphInstantiate(&exec, graph, 0));
+	CHECK(exchange.calls == 0);
+	for (unsigned int i = 0; i < 20; i++)
+		run(exec);
+	CHECK(is(y, 6 * 3 + 5));
+	CHECK(exchange.calls == 20 && ended == 20);
+	for (unsigned int i = 0; i < 10; i++) /* a launch follows the one before it */
+		OK(cuGraphLaunch(exec, i % 2 ? stream : other));
+	OK(cuStreamSynchronize(other));
+	CHECK(is(y, 6 * 3 + 5));
+	CHECK(exchange.calls == 30 && ended == 30);
+
+	changed = exchange;
+	changed.factor = 10;
+	parameters.userData = &changed;
+	OK(cuGraphExecHostNodeSetParams(exec, nodes[2], &parameters));
+	run(exec);
+	CHECK(is(y, 6 * 10 + 5));
+	CHECK(exchange.calls == 30 && changed.calls == 31);
+	OK(cuGraphExecDestroy(exec));
+	OK(cuGraphDestroy(graph));
+	OK(cuStreamDestroy(other));
+	OK(cuMemFreeHost(exchange.out));
+	OK(cuMemFreeHost(exchange.in));
+}
+
 /* Freed memory of a graph is refused, not copied. */
 static void check_freed_host_memory(void)
 {
@@ -382,6 +477,7 @@ int main(int count, char **arguments)
 	check_child_graphs();
 	check_generic_nodes();
 	check_rectangles();
+	check_host_functions();
 	/* Natively this is undefined. */
 	if (count < 2 || strcmp(arguments[1], "native"))
 		check_freed_host_memory();
