@@ -90,13 +90,15 @@ static struct {
 	uint32_t entry_bytes;
 	uint64_t payload_bytes;
 	uint32_t compressed_bytes;
-	uint32_t options;
-	uint16_t minor, major; /* of the PTX ISA */
+	uint32_t options_offset; /* in the entry */
+	uint16_t minor, major;	 /* of the PTX ISA */
 	uint32_t capability;
 	uint64_t name;
 	uint64_t flags;
 	uint64_t reserved;
 	uint64_t unpacked_bytes;
+	uint64_t text_offset; /* in the entry: of the options, which are none */
+	uint64_t options;
 	char text[(sizeof(ptx) + 7) / 8 * 8];
 } fat_binary = {
 	.magic = 0xba55ed50,
@@ -104,8 +106,10 @@ static struct {
 	.header_bytes = 16,
 	.kind = 1,
 	.entry_version = 0x101,
-	.entry_bytes = 64,
+	.entry_bytes = 80,
 	.payload_bytes = sizeof(fat_binary.text),
+	.options_offset = 64,
+	.text_offset = 72,
 	.major = 6,
 	.capability = 50,
 	.flags = 0x11, /* 64 bits, for Linux */
