@@ -347,6 +347,14 @@ struct vgpu_image {
 
 CUresult vgpu_image_open(const void *image, struct vgpu_image *out);
 void vgpu_image_close(struct vgpu_image *image);
+/* module.c: reads a file that holds an image; free() it. */
+CUresult vgpu_image_read(const char *path, void **image);
+/* image_names.c: calls `visit` for the name of each kernel. */
+typedef void (*vgpu_visit_name)(const char *name, size_t length, void *data);
+void vgpu_image_each_kernel(const struct vgpu_image *image, vgpu_visit_name visit, void *data);
+
+/* library.c: the function of a kernel (a CUkernel given as CUfunction) in the current context. */
+CUresult vgpu_kernel_function(CUfunction handle, CUfunction *function);
 /* lz4.c, zstd.c: bytes written, or -1 when the input is broken (zstd: or no decoder, errno ENOSYS).
  */
 ptrdiff_t vgpu_lz4_decode(const uint8_t *in, size_t in_bytes, uint8_t *out, size_t out_bytes);

@@ -186,17 +186,13 @@ CUresult cuModuleLoadFatBinary(CUmodule *out, const void *image)
 	return cuModuleLoadData(out, image);
 }
 
-CUresult cuModuleLoad(CUmodule *out, const char *path)
+CUresult vgpu_image_read(const char *path, void **image)
 {
-	struct jit_log log = { 0 };
 	struct stat about;
-	CUresult status = vgpu_check_initialized();
-	char *image;
 	ssize_t got = 0;
+	char *data;
 	int file;
 
-	if (status != CUDA_SUCCESS)
-		return status;
 	if (!path)
 		return CUDA_ERROR_INVALID_VALUE;
 	file = open(path, O_RDONLY | O_CLOEXEC);
@@ -206,18 +202,36 @@ CUresult cuModuleLoad(CUmodule *out, const char *path)
 		return CUDA_ERROR_FILE_NOT_FOUND;
 	}
 	/* PTX text ends in NUL, which the file does not have. */
-	image = calloc(1, (size_t)about.st_size + 1);
-	while (image && got < about.st_size) {
-		ssize_t part = read(file, image + got, (size_t)(about.st_size - got));
+	data = calloc(1, (size_t)about.st_size + 1);
+	while (data && got < about.st_size) {
+		ssize_t part = read(file, data + got, (size_t)(about.st_size - got));
 
 		if (part <= 0 && errno != EINTR)
 			break;
 		got += part > 0 ? part : 0;
 	}
 	close(file);
-	if (!image)
+	if (!data)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	status = got == about.st_size ? load(out, image, &log) : CUDA_ERROR_FILE_NOT_FOUND;
+	if (got != about.st_size) {
+		free(data);
+		return CUDA_ERROR_FILE_NOT_FOUND;
+	}
+	*image = data;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuModuleLoad(CUmodule *out, const char *path)
+{
+	struct jit_log log = { 0 };
+	void *image;
+	CUresult status = vgpu_check_initialized();
+
+	if (status == CUDA_SUCCESS)
+		status = vgpu_image_read(path, &image);
+	if (status != CUDA_SUCCESS)
+		return status;
+	status = load(out, image, &log);
 	free(image);
 	return status;
 }
@@ -474,9 +488,14 @@ CUresult cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *size, CUmodule handl
 
 CUresult vgpu_function_resolve(CUfunction handle, struct vgpu_function **function)
 {
+	/* Where a function is wanted a kernel will do, as CUDA has it. */
+	if (!vgpu_pool_holds(&functions, handle)) {
+		CUresult status = vgpu_kernel_function(handle, &handle);
+
+		if (status != CUDA_SUCCESS)
+			return status;
+	}
 	*function = (void *)handle;
-	if (!vgpu_pool_holds(&functions, handle))
-		return CUDA_ERROR_INVALID_HANDLE;
 	return vgpu_object_alive(&(*function)->object) ? CUDA_SUCCESS
 						       : CUDA_ERROR_CONTEXT_IS_DESTROYED;
 }

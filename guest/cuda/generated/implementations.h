@@ -154,6 +154,13 @@ CUresult vgpu_do_cuGraphRemoveDependencies_v2(CUgraph hGraph, const CUgraphNode 
 CUresult vgpu_do_cuGraphUpload(CUgraphExec hGraph, CUstream hStream);
 CUresult vgpu_do_cuGraphUpload_ptsz(CUgraphExec hGraphExec, CUstream hStream);
 CUresult vgpu_do_cuInit(unsigned int Flags);
+CUresult vgpu_do_cuKernelGetAttribute(int *pi, CUfunction_attribute attrib, CUkernel kernel, CUdevice dev);
+CUresult vgpu_do_cuKernelGetFunction(CUfunction *pFunc, CUkernel kernel);
+CUresult vgpu_do_cuKernelGetLibrary(CUlibrary *pLib, CUkernel kernel);
+CUresult vgpu_do_cuKernelGetName(const char **name, CUkernel hfunc);
+CUresult vgpu_do_cuKernelGetParamInfo(CUkernel kernel, size_t paramIndex, size_t *paramOffset, size_t *paramSize);
+CUresult vgpu_do_cuKernelSetAttribute(CUfunction_attribute attrib, int val, CUkernel kernel, CUdevice dev);
+CUresult vgpu_do_cuKernelSetCacheConfig(CUkernel kernel, CUfunc_cache config, CUdevice dev);
 CUresult vgpu_do_cuLaunch(CUfunction f);
 CUresult vgpu_do_cuLaunchGrid(CUfunction f, int grid_width, int grid_height);
 CUresult vgpu_do_cuLaunchGridAsync(CUfunction f, int grid_width, int grid_height, CUstream hStream);
@@ -163,6 +170,14 @@ CUresult vgpu_do_cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned in
 CUresult vgpu_do_cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **kernelParams, void **extra);
 CUresult vgpu_do_cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction f, void **kernelParams, void **extra);
 CUresult vgpu_do_cuLaunchKernel_ptsz(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ, unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ, unsigned int sharedMemBytes, CUstream hStream, void **kernelParams, void **extra);
+CUresult vgpu_do_cuLibraryEnumerateKernels(CUkernel *kernels, unsigned int numKernels, CUlibrary lib);
+CUresult vgpu_do_cuLibraryGetGlobal(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name);
+CUresult vgpu_do_cuLibraryGetKernel(CUkernel *pKernel, CUlibrary library, const char *name);
+CUresult vgpu_do_cuLibraryGetKernelCount(unsigned int *count, CUlibrary lib);
+CUresult vgpu_do_cuLibraryGetModule(CUmodule *pMod, CUlibrary library);
+CUresult vgpu_do_cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jitOptions, void **jitOptionsValues, unsigned int numJitOptions, CUlibraryOption *libraryOptions, void **libraryOptionValues, unsigned int numLibraryOptions);
+CUresult vgpu_do_cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option *jitOptions, void **jitOptionsValues, unsigned int numJitOptions, CUlibraryOption *libraryOptions, void **libraryOptionValues, unsigned int numLibraryOptions);
+CUresult vgpu_do_cuLibraryUnload(CUlibrary library);
 CUresult vgpu_do_cuMemAllocHost_v2(void **pp, size_t bytesize);
 CUresult vgpu_do_cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pPitch, size_t WidthInBytes, size_t Height, unsigned int ElementSizeBytes);
 CUresult vgpu_do_cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytesize);

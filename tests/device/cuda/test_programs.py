@@ -71,6 +71,10 @@ def test_core_path_of_the_driver_api(programs: Path, server: DeviceServer) -> No
     assert output.endswith("passed\n")
 
 
+def test_libraries_and_kernels(programs: Path, server: DeviceServer) -> None:
+    assert run(server, programs / "libraries") == (0, "passed\n")
+
+
 def test_core_path_of_cublas(programs: Path, server: DeviceServer) -> None:
     assert run(server, programs / "cublas_api") == (0, "passed\n")
     deadline = monotonic() + 20
