@@ -66,11 +66,17 @@ class Memory:
         """
         stored = _STORED[kind]
         size = stored.itemsize
-        if 0 in shape:
-            return np.empty(shape, stored)
-        reach = [(count - 1) * step for count, step in zip(shape, steps, strict=True)]
-        first = pointer + size * sum(way for way in reach if way < 0)
-        length = size * (sum(abs(way) for way in reach) + 1)
+        low = high = 0  # of the elements' offsets
+        for count, step in zip(shape, steps, strict=True):
+            if not count:
+                return np.empty(shape, stored)
+            reach = (count - 1) * step
+            if reach < 0:
+                low += reach
+            else:
+                high += reach
+        first = pointer + size * low
+        length = size * (high - low + 1)
         alignment = stored.alignment
         if pointer % alignment:
             raise DeviceFault(
@@ -85,7 +91,7 @@ class Memory:
             stored,
             _view(first, length, _BUFFER_WRITABLE),
             pointer - first,
-            tuple(size * step for step in steps),
+            [size * step for step in steps],
         )
 
     def transposed(self, place: Place, kind: DataType) -> Array:
