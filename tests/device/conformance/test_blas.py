@@ -176,6 +176,20 @@ def test_bfloat16_is_rounded_to_even(device: Device) -> None:
     assert c.values().ravel().tolist() == [1.0, 1 + 2.0**-6]
 
 
+def test_nan_and_infinity_keep_their_meaning_when_rounded(device: Device) -> None:
+    values = np.array([[[np.nan, 0.0]], [[3e38, 3e38]], [[-3e38, -3e38]]], np.float32)
+    for kind in (DataType.R_16BF, DataType.R_16F):
+        largest = np.float32(60000) if kind is DataType.R_16F else np.float32(3e38)
+        a = Matrices(device, np.clip(values, -largest, largest), kind)
+        b = Matrices(device, np.ones((3, 2, 1)), kind)
+        c = Matrices(device, np.zeros((3, 1, 1)), kind)
+        call = with_operands(EMPTY, a, b, c)
+        device.executor.blas(replace(call, m=1, n=1, k=2, alpha=scalar(1, DataType.R_32F)), None)
+        found = c.values().ravel()
+        assert np.isnan(found[0])
+        assert found[1:].tolist() == [np.inf, -np.inf]
+
+
 def test_work_keeps_the_order_of_its_stream(device: Device) -> None:
     stream = device.executor.stream_create(1, 0)
     device.executor.blas_prepare()

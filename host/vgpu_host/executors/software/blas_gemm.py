@@ -11,8 +11,11 @@ from typing import Any, Final
 import numpy as np
 
 from vgpu_host.executors.blas import BlasCall, ComputeType, DataType, Operation
-from vgpu_host.executors.software.blas_memory import Array, Memory, narrowed, widened
+from vgpu_host.executors.software.blas_memory import Array, Memory, store, widened
 
+_FLOAT: Final = np.dtype(np.float32)
+#: Types that are converted to float first.
+_CONVERTED: Final = frozenset((DataType.R_16F, DataType.R_16BF, DataType.R_8I))
 _INTEGER_COMPUTE: Final = frozenset((ComputeType.I32, ComputeType.I32_PEDANTIC))
 
 
@@ -28,7 +31,6 @@ def gemm(memory: Memory, call: BlasCall) -> None:
         (call.b, *b_shape, call.b_step, call.b_stride),
         (call.c, call.m, call.n, call.c_step, call.c_stride),
     )
-    multiply = _multiply_integers if call.compute_type in _INTEGER_COMPUTE else _multiply
     for a_place, b_place, c_place in batches:
         result = memory.transposed(c_place, call.c_type)
         if call.k == 0 or alpha == 0:
@@ -36,14 +38,31 @@ def gemm(memory: Memory, call: BlasCall) -> None:
             continue
         a = memory.transposed(a_place, call.a_type)
         b = memory.transposed(b_place, call.b_type)
-        left = _operand(b, call.b_type, call.b_operation)
-        right = _operand(a, call.a_type, call.a_operation)
-        multiply(left, right, result, alpha, beta, call.c_type)
+        left = _operand(memory, "b", b, call.b_type, call.b_operation)
+        right = _operand(memory, "a", a, call.a_type, call.a_operation)
+        if call.compute_type in _INTEGER_COMPUTE:
+            _multiply_integers(left, right, result, alpha, beta)
+        elif beta == 0 and alpha == 1 and left.dtype == right.dtype == result.dtype:
+            np.matmul(left, right, out=result)
+        else:
+            product = memory.scratch("product", result.shape, left.dtype)
+            np.matmul(left, right, out=product)
+            if alpha != 1:
+                product *= alpha
+            if beta != 0:
+                product += beta * widened(result, call.c_type)
+            store(result, product, call.c_type)
 
 
-def _operand(array: Array, kind: DataType, operation: Operation) -> Array:
+def _operand(
+    memory: Memory, name: str, array: Array, kind: DataType, operation: Operation
+) -> Array:
     """op(X)' from X'."""
-    wide = widened(array, kind)
+    wide = array
+    if kind in _CONVERTED:
+        wide = widened(array, kind, memory.scratch(name, array.shape, _FLOAT))
+    elif kind is DataType.C_8I:
+        wide = widened(array, kind)
     if operation is Operation.N:
         return wide
     if operation is Operation.C and kind.complex:
@@ -55,26 +74,10 @@ def _scale(result: Array, beta: Any, kind: DataType) -> None:
     if beta == 0:
         result[...] = np.zeros((), result.dtype)
     elif beta != 1:
-        result[...] = narrowed(widened(result, kind) * beta, kind)
+        store(result, widened(result, kind) * beta, kind)
 
 
-def _multiply(
-    left: Array, right: Array, result: Array, alpha: Any, beta: Any, kind: DataType
-) -> None:
-    if beta == 0 and alpha == 1 and left.dtype == right.dtype == result.dtype:
-        np.matmul(left, right, out=result)
-        return
-    product = np.matmul(left, right)
-    if alpha != 1:
-        product *= alpha
-    if beta != 0:
-        product += beta * widened(result, kind)
-    result[...] = narrowed(product, kind)
-
-
-def _multiply_integers(
-    left: Array, right: Array, result: Array, alpha: Any, beta: Any, kind: DataType
-) -> None:
+def _multiply_integers(left: Array, right: Array, result: Array, alpha: Any, beta: Any) -> None:
     """Products of bytes fit a double exactly for any k that fits the device."""
     product = np.matmul(left.astype(np.float64), right.astype(np.float64)).astype(np.int64)
     product *= alpha

@@ -7,6 +7,7 @@ fails like an access of a kernel.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +34,8 @@ _STORED: Final[dict[DataType, np.dtype[Any]]] = {
     DataType.R_32I: np.dtype(np.int32),
     DataType.R_64I: np.dtype(np.int64),
 }
+#: Intermediate values up to that size keep their memory.
+_SCRATCH_BYTES: Final = 64 << 20
 _BUFFER_WRITABLE: Final = 0x200
 _view = ctypes.pythonapi.PyMemoryView_FromMemory
 _view.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
@@ -55,6 +58,20 @@ class Memory:
 
     def __init__(self, check_range: CheckRange) -> None:
         self._check_range = check_range
+        self._buffers: dict[str, Array] = {}
+
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """An array for intermediate values; the next call of that name reuses it.
+
+        Fresh memory costs a page fault for every 1024 floats, more than their conversion does.
+        """
+        size = math.prod(shape) * dtype.itemsize
+        if size > _SCRATCH_BYTES:
+            return np.empty(shape, dtype)
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.nbytes < size:
+            buffer = self._buffers[name] = np.empty(size, np.uint8)
+        return buffer[:size].view(dtype).reshape(shape)
 
     def array(
         self, pointer: int, shape: tuple[int, ...], steps: tuple[int, ...], kind: DataType
@@ -137,22 +154,38 @@ class Memory:
         return int(value) if kind is DataType.R_32I else value
 
 
-def widened(array: Array, kind: DataType) -> Array:
-    """An array in the type that its elements are computed with; itself where that is its own."""
-    if kind is DataType.R_16BF:
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    if kind in (DataType.R_16F, DataType.R_8I):
-        return array.astype(np.float32)
+def widened(array: Array, kind: DataType, out: Array | None = None) -> Array:
+    """An array in the type that its elements are computed with; itself where that is its own.
+
+    `out` is a float array of its shape to write to, instead of a new one.
+    """
+    if kind in (DataType.R_16F, DataType.R_8I, DataType.R_16BF):
+        if out is None:
+            out = np.empty(array.shape, np.float32)
+        if kind is DataType.R_16BF:
+            np.left_shift(array, np.uint32(16), out=out.view(np.uint32))
+        else:
+            np.copyto(out, array)
+        return out
     if kind is DataType.C_8I:
         return array["real"].astype(np.float32) + np.complex64(1j) * array["imaginary"]
     return array
 
 
-def narrowed(array: Array, kind: DataType) -> Array:
-    """Round computed elements once to the type that they are stored in, ties to even."""
-    if kind is DataType.R_16BF:
-        bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-        rounded = bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))
-        quiet = bits | np.uint32(0x0040_0000)
-        return (np.where(np.isnan(array), quiet, rounded) >> 16).astype(np.uint16)
-    return array.astype(_STORED[kind], copy=False)
+def store(result: Array, computed: Array, kind: DataType) -> None:
+    """Round computed elements once to the type that they are stored in, ties to even.
+
+    `computed` may be overwritten.
+    """
+    if kind is not DataType.R_16BF:
+        np.copyto(result, computed, casting="same_kind")
+        return
+    nan = np.isnan(computed)
+    bits = computed.view(np.uint32)
+    odd = bits >> 16
+    odd &= 1
+    odd += 0x7FFF
+    bits += odd
+    np.right_shift(bits, 16, out=result, casting="unsafe")
+    if nan.any():
+        result[nan] = 0x7FFF
