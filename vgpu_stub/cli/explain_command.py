@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from vgpu_qemu.progress import console_progress
-from vgpu_qemu.sandbox import Sandbox
-from vgpu_stub.cli.build import cuda_libraries
-from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
-from vgpu_stub.cli.exec_command import device_variables, run_program
+from vgpu_qemu.kernels import DEFAULT_KERNEL
+from vgpu_stub.cli.explain_run import run_here, run_in_vm
 from vgpu_stub.cli.options import (
     ExecutorChoice,
     ExecutorOption,
@@ -28,25 +18,11 @@ from vgpu_stub.cli.options import (
     WatchdogOption,
     executor_options,
 )
-from vgpu_stub.explain.activity import ActivityRecorder
-from vgpu_stub.explain.evidence import Evidence, Process, gather
-from vgpu_stub.explain.journal import read_journals
-from vgpu_stub.explain.loader import TOPICS, read_linker_logs
+from vgpu_stub.cli.vm_command import GuestSettings, KernelOption
+from vgpu_stub.explain.evidence import Evidence, Process
 from vgpu_stub.explain.verdicts import Code, Verdict, judge
 
-_LINKER_FILE = "linker"
-_LIBRARIES = ("libcuda.so", "libcudart.so", "libcublas.so", "libnvidia-ml.so")
-
-
-@contextmanager
-def _evidence_folder() -> Iterator[Path]:
-    """A folder that every process of the program can write to, also one of another user."""
-    folder = Path(tempfile.mkdtemp(prefix="vgpu-explain-"))
-    folder.chmod(0o1733)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+_LIBRARIES: Final = ("libcuda.so", "libcudart.so", "libcublas.so", "libnvidia-ml.so")
 
 
 def explain_command(
@@ -60,6 +36,8 @@ def explain_command(
         str | None,
         typer.Option(help="Run a program of this guest image: base, cuda or llm."),
     ] = None,
+    in_vm: Annotated[bool, typer.Option("--vm", help="Run it in a virtual machine.")] = False,
+    kernel: KernelOption = DEFAULT_KERNEL,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -69,7 +47,7 @@ def explain_command(
         ),
     ] = False,
 ) -> None:
-    """Run a program as exec does, and say whether it used the GPU, and if not, why.
+    """Run a program as exec or vm does, and say whether it used the GPU, and if not, why.
 
     The report names the first cause, what it was seen from, and what to do next. The exit status is
     0 only where the program computed on the device (RESIDENT), else 1.
@@ -81,64 +59,21 @@ def explain_command(
         vgpu-stub explain -- python3 my_cuda_program.py
 
         vgpu-stub explain --image llm -- llama-bench -m model.gguf -ngl 99
+
+        vgpu-stub explain --vm -- python3 /opt/vgpu-stub/workloads/programs.py
     """
-    libraries = cuda_libraries()
     options = executor_options(executor, memory, watchdog)
-    sandbox = None
-    if image:
-        with console_progress() as progress:
-            sandbox = Sandbox(image, progress=progress)
-    with DeviceServer(options, shared=False) as server, _evidence_folder() as folder:
-        variables = {
-            **device_variables(server.device_socket, libraries),
-            "VGPU_STUB_JOURNAL": str(folder),
-            "LD_DEBUG": TOPICS,
-            "LD_DEBUG_OUTPUT": str(folder / _LINKER_FILE),
-        }
-        environment = {**os.environ, **variables}
-        if sandbox:
-            command = sandbox.command(command, variables, [libraries, server.folder, folder])
-            environment = dict(os.environ)
-
-        def snapshot() -> dict[str, Any]:
-            try:
-                return server.snapshot()
-            except DeviceServerError as error:
-                raise ConnectionError(str(error)) from error
-
-        started = time.monotonic()
-        with ActivityRecorder(snapshot) as activity, _stdout_on_stderr(as_json):
-            status = run_program(command, environment)
-        evidence = Evidence(
-            command,
-            status,
-            time.monotonic() - started,
-            libraries,
-            gather(read_linker_logs(folder, _LINKER_FILE), read_journals(folder), activity.uses()),
-            server.log_tail() if server.has_ended else "",
-        )
+    if in_vm:
+        settings = GuestSettings(kernel, image=image or "cuda")
+        evidence = run_in_vm(command, options, settings, keep_stdout=as_json)
+    else:
+        evidence = run_here(command, options, image, keep_stdout=as_json)
     verdict = judge(evidence)
     if as_json:
         print(json.dumps(report(evidence, verdict), indent=2))
     else:
         print_report(evidence, verdict)
     raise typer.Exit(0 if verdict.code is Code.RESIDENT else 1)
-
-
-@contextmanager
-def _stdout_on_stderr(wanted: bool) -> Iterator[None]:
-    """Let a program write to standard error what it writes to standard output."""
-    if not wanted:
-        yield
-        return
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _libraries_of(process: Process) -> dict[str, str]:

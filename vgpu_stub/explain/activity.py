@@ -83,9 +83,16 @@ class Use:
 class ActivityRecorder:
     """Looks at a device server from entering to leaving."""
 
-    def __init__(self, read: Callable[[], Snapshot]) -> None:
-        """`read` asks the server for a snapshot; OSError when it does not answer."""
+    def __init__(self, read: Callable[[], Snapshot], *, local_processes: bool) -> None:
+        """Prepare.
+
+        Args:
+            read: Asks the server for a snapshot; raises OSError when it does not answer.
+            local_processes: Whether the processes run on this machine, so that their processor
+                time can be read.
+        """
         self._read = read
+        self._local = local_processes
         self._samples: dict[tuple[int, int], list[tuple[float, ChannelUse]]] = {}
         self._gpu_s = 0.0
         self._last_look: float | None = None
@@ -127,7 +134,8 @@ class ActivityRecorder:
             if samples and samples[-1][1].state == "ended":
                 continue
             earlier = samples[-1][1].cpu_s if samples else 0.0
-            use = _channel_use(row, earlier)
+            cpu_s = _cpu_seconds(row["guest_pid"]) if self._local else 0.0
+            use = _channel_use(row, max(cpu_s, earlier))
             if snapshot["executor"] == "cuda":
                 # There a worker is busy with queueing, not with the work.
                 use = replace(use, busy_s=self._gpu_s)
@@ -147,7 +155,7 @@ def _rows(snapshot: Snapshot) -> Iterator[Mapping[str, Any]]:
         yield from device["channels"]
 
 
-def _channel_use(row: Mapping[str, Any], earlier_cpu_s: float) -> ChannelUse:
+def _channel_use(row: Mapping[str, Any], cpu_s: float) -> ChannelUse:
     commands, host = row["commands"], row["host"]
     return ChannelUse(
         pid=row["guest_pid"],
@@ -160,7 +168,7 @@ def _channel_use(row: Mapping[str, Any], earlier_cpu_s: float) -> ChannelUse:
         bytes_to_host=host["bytes_to_host"],
         busy_s=host["busy_ns"] / 1e9,
         memory_bytes=host["memory_bytes"],
-        cpu_s=max(_cpu_seconds(row["guest_pid"]), earlier_cpu_s),
+        cpu_s=cpu_s,
         refused=row["refused_functions"],
     )
 

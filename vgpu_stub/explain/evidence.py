@@ -60,7 +60,11 @@ class Process:
 
     def library(self, stem: str) -> str | None:
         """Path of a loaded library, by the start of its name."""
-        return self.linker.path_of(stem) if self.linker else None
+        path = self.linker.path_of(stem) if self.linker else None
+        # A process that changed its user may have lost the linker's file.
+        if path is None and self.journal and stem == "libcuda.so":
+            return self.journal.library
+        return path
 
     @property
     def load_errors(self) -> list[LoadError]:

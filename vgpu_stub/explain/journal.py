@@ -46,6 +46,7 @@ class Journal:
         pid: Process id.
         parent: That of the process that started it.
         program: Its executable.
+        library: Path of the libcuda.so.1 that wrote it.
         preload: LD_PRELOAD of the process.
         device: What the device said of itself when it was opened.
         calls: First calls and failures, in order.
@@ -59,6 +60,7 @@ class Journal:
     pid: int
     parent: int = 0
     program: str = ""
+    library: str = ""
     preload: str = ""
     device: dict[str, Any] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
@@ -74,6 +76,7 @@ class Journal:
             case "load":
                 self.parent = event["parent"]
                 self.program = event["program"]
+                self.library = event["library"]
                 self.preload = event.get("preload", "")
             case "device":
                 self.device = event
