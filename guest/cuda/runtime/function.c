@@ -64,7 +64,7 @@ cudaError_t cudaFuncGetName(const char **name, const void *host)
 	if (!name)
 		return vgpu_done(cudaErrorInvalidValue);
 	if (!symbol || symbol->variable)
-		return vgpu_done(cudaErrorInvalidDeviceFunction);
+		return vgpu_done(VGPU_UNKNOWN_KERNEL);
 	*name = symbol->name;
 	return cudaSuccess;
 }

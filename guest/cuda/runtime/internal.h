@@ -77,7 +77,11 @@ struct vgpu_symbol {	  /* a kernel or a variable */
 struct vgpu_symbol *vgpu_symbol_find(const void *host);
 /* A kernel in the current context; loads its image at first use. */
 cudaError_t vgpu_kernel(struct vgpu_symbol *symbol, CUfunction *function);
-/* The same by host address: cudaErrorInvalidDeviceFunction if nothing is known of it. */
+/* An address that is no kernel's: CUDA 13 takes it for a kernel's handle. */
+#define VGPU_UNKNOWN_KERNEL                                                                        \
+	(CUDART_VERSION < 13000 ? cudaErrorInvalidDeviceFunction : cudaErrorInvalidResourceHandle)
+
+/* The same by host address: VGPU_UNKNOWN_KERNEL if nothing is known of it. */
 cudaError_t vgpu_kernel_of(const void *host, CUfunction *function);
 /* A variable in the current context: cudaErrorInvalidSymbol if nothing is known of it. */
 cudaError_t vgpu_variable_of(const void *host, CUdeviceptr *address, size_t *bytes);

@@ -6,10 +6,33 @@
 #define __cudaLaunchKernel __cudaLaunchKernel_ptsz
 #endif
 
-/* Dimensions that are 0 are the runtime's own error; the driver has none for it. */
-static bool empty(dim3 grid, dim3 block)
+#define BLOCK_THREADS_MAX 1024u /* of every device */
+#define GRID_YZ_MAX	  65535u
+
+static bool shape_is_possible(dim3 grid, dim3 block)
 {
-	return !grid.x || !grid.y || !grid.z || !block.x || !block.y || !block.z;
+	uint64_t threads = (uint64_t)block.x * block.y * block.z;
+
+	return grid.x && grid.y && grid.z && grid.y <= GRID_YZ_MAX && grid.z <= GRID_YZ_MAX &&
+	       threads && threads <= BLOCK_THREADS_MAX;
+}
+
+/* CUDA 12 has an error of its own for shapes; CUDA 13 leaves it at the driver's. */
+static cudaError_t outcome(CUresult result, dim3 grid, dim3 block)
+{
+	if (CUDART_VERSION < 13000 && result == CUDA_ERROR_INVALID_VALUE &&
+	    !shape_is_possible(grid, block))
+		return cudaErrorInvalidConfiguration;
+	return vgpu_error(result);
+}
+
+/* Here both take an address that is no kernel's for a handle. */
+static cudaError_t kernel_at(const void *host, CUfunction *function)
+{
+	struct vgpu_symbol *symbol = vgpu_symbol_find(host);
+
+	return symbol && !symbol->variable ? vgpu_kernel(symbol, function)
+					   : cudaErrorInvalidResourceHandle;
 }
 
 static cudaError_t launch(CUfunction function, dim3 grid, dim3 block, void **arguments,
@@ -17,20 +40,18 @@ static cudaError_t launch(CUfunction function, dim3 grid, dim3 block, void **arg
 {
 	CUresult result;
 
-	if (empty(grid, block) || shared_bytes > UINT32_MAX)
-		return cudaErrorInvalidConfiguration;
+	if (shared_bytes > UINT32_MAX)
+		return cudaErrorInvalidValue;
 	result = cuLaunchKernel(function, grid.x, grid.y, grid.z, block.x, block.y, block.z,
 				(unsigned int)shared_bytes, stream, arguments, NULL);
-	/* What the driver calls an invalid value is a shape that the device does not take. */
-	return result == CUDA_ERROR_INVALID_VALUE ? cudaErrorInvalidConfiguration
-						  : vgpu_error(result);
+	return outcome(result, grid, block);
 }
 
 cudaError_t cudaLaunchKernel(const void *host, dim3 grid, dim3 block, void **arguments,
 			     size_t shared_bytes, cudaStream_t stream)
 {
 	CUfunction function;
-	cudaError_t error = vgpu_kernel_of(host, &function);
+	cudaError_t error = kernel_at(host, &function);
 
 	if (error == cudaSuccess)
 		error = launch(function, grid, block, arguments, shared_bytes, stream);
@@ -45,7 +66,7 @@ VGPU_EXPORT cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 
 	struct vgpu_symbol *symbol = (struct vgpu_symbol *)kernel;
 	CUfunction function;
 	cudaError_t error = symbol && symbol->binary ? vgpu_kernel(symbol, &function)
-						     : cudaErrorInvalidDeviceFunction;
+						     : cudaErrorInvalidResourceHandle;
 
 	if (error == cudaSuccess)
 		error = launch(function, grid, block, arguments, shared_bytes, stream);
@@ -61,8 +82,8 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ho
 
 	if (!config || (config->numAttrs && !config->attrs))
 		return vgpu_done(cudaErrorInvalidValue);
-	if (empty(config->gridDim, config->blockDim) || config->dynamicSmemBytes > UINT32_MAX)
-		return vgpu_done(cudaErrorInvalidConfiguration);
+	if (config->dynamicSmemBytes > UINT32_MAX)
+		return vgpu_done(cudaErrorInvalidValue);
 	_Static_assert(sizeof(cudaLaunchAttribute) == sizeof(CUlaunchAttribute),
 		       "the runtime's launch attributes are the driver's");
 	driver = (CUlaunchConfig){
@@ -77,8 +98,9 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ho
 		.attrs = (CUlaunchAttribute *)config->attrs,
 		.numAttrs = config->numAttrs,
 	};
-	error = vgpu_kernel_of(host, &function);
+	error = kernel_at(host, &function);
 	if (error == cudaSuccess)
-		error = vgpu_error(cuLaunchKernelEx(&driver, function, arguments, NULL));
+		error = outcome(cuLaunchKernelEx(&driver, function, arguments, NULL),
+				config->gridDim, config->blockDim);
 	return vgpu_done(error);
 }

@@ -28,7 +28,7 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags)
 	if (error == cudaSuccess)
 		error = vgpu_error(cuDeviceCanAccessPeer(&can, device, other));
 	if (error == cudaSuccess)
-		error = can ? cudaErrorNotSupported : cudaErrorInvalidDevice;
+		error = can ? cudaErrorNotSupported : cudaErrorPeerAccessUnsupported;
 	return vgpu_done(error);
 }
 

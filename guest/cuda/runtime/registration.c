@@ -255,7 +255,7 @@ cudaError_t vgpu_kernel_of(const void *host, CUfunction *function)
 	struct vgpu_symbol *symbol = vgpu_symbol_find(host);
 
 	if (!symbol || symbol->variable)
-		return cudaErrorInvalidDeviceFunction;
+		return VGPU_UNKNOWN_KERNEL;
 	return vgpu_kernel(symbol, function);
 }
 

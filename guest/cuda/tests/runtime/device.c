@@ -130,7 +130,7 @@ static void check_configuration(void)
 	OK(cudaFuncSetSharedMemConfig((const void *)scale_kernel, cudaSharedMemBankSizeFourByte));
 	FAILS(cudaFuncSetSharedMemConfig((const void *)unknown_kernel,
 					 cudaSharedMemBankSizeFourByte),
-	      cudaErrorInvalidDeviceFunction);
+	      NO_KERNEL);
 	OK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
 	CHECK(least == 0 && greatest <= 0);
 	OK(cudaProfilerStart());
@@ -200,7 +200,7 @@ static void check_peers(void)
 
 	OK(cudaDeviceCanAccessPeer(&can, 0, 0));
 	CHECK(can == 0);
-	FAILS(cudaDeviceEnablePeerAccess(0, 0), cudaErrorInvalidDevice);
+	FAILS(cudaDeviceEnablePeerAccess(0, 0), cudaErrorPeerAccessUnsupported);
 	FAILS(cudaDeviceDisablePeerAccess(0), cudaErrorPeerAccessNotEnabled);
 	OK(cudaMalloc((void **)&from, 4));
 	OK(cudaMalloc((void **)&to, 4));

@@ -73,15 +73,20 @@ static void check_launches(void)
 	CHECK(all_are(18));
 
 	FAILS(cudaLaunchKernel((const void *)unknown_kernel, grid, block, arguments, 0, NULL),
-	      cudaErrorInvalidDeviceFunction);
-	CHECK(cudaGetLastError() == cudaErrorInvalidDeviceFunction);
+	      cudaErrorInvalidResourceHandle);
+	CHECK(cudaGetLastError() == cudaErrorInvalidResourceHandle);
 	FAILS(cudaLaunchKernel((const void *)scale_kernel, nothing, block, arguments, 0, NULL),
-	      cudaErrorInvalidConfiguration);
+	      BAD_SHAPE);
 	block.x = 4096;
 	FAILS(cudaLaunchKernel((const void *)scale_kernel, grid, block, arguments, 0, NULL),
-	      cudaErrorInvalidConfiguration);
-	CHECK(cudaPeekAtLastError() == cudaErrorInvalidConfiguration);
-	CHECK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+	      BAD_SHAPE);
+	block.x = 128;
+	FAILS(cudaLaunchKernel((const void *)scale_kernel, grid, block, arguments, 1 << 20, NULL),
+	      cudaErrorInvalidValue);
+	FAILS(cudaLaunchKernel((const void *)scale_kernel, grid, nothing, arguments, 0, NULL),
+	      BAD_SHAPE);
+	CHECK(cudaPeekAtLastError() == BAD_SHAPE);
+	CHECK(cudaGetLastError() == BAD_SHAPE);
 	CHECK(cudaGetLastError() == cudaSuccess);
 	OK(cudaDeviceSynchronize());
 	CHECK(all_are(18));
@@ -132,7 +137,7 @@ static void check_functions(void)
 				cudaFuncAttributeMaxDynamicSharedMemorySize, 48 << 10));
 	OK(cudaFuncSetCacheConfig((const void *)scale_kernel, cudaFuncCachePreferL1));
 	FAILS(cudaFuncSetCacheConfig((const void *)unknown_kernel, cudaFuncCachePreferL1),
-	      cudaErrorInvalidDeviceFunction);
+	      NO_KERNEL);
 	OK(cudaFuncGetName(&name, (const void *)look_up_kernel));
 	CHECK(!strcmp(name, "look_up"));
 	OK(cudaFuncGetParamInfo((const void *)scale_kernel, 1, &offset, &bytes));

@@ -186,6 +186,15 @@ __attribute__((destructor)) static void unregister_program(void)
 	__cudaUnregisterFatBinary(registered);
 }
 
+/* Where CUDA 12 and 13 differ. */
+#if CUDART_VERSION < 13000
+#define NO_KERNEL cudaErrorInvalidDeviceFunction
+#define BAD_SHAPE cudaErrorInvalidConfiguration
+#else
+#define NO_KERNEL cudaErrorInvalidResourceHandle
+#define BAD_SHAPE cudaErrorInvalidValue
+#endif
+
 /* Checks: each failure is one line on standard error and is counted. */
 
 static unsigned int failures;
