@@ -60,7 +60,8 @@ struct vgpu_node {
 	uint32_t stage; /* most host functions on a way to the graph's beginning */
 	bool placed;
 	bool disabled;
-	uint8_t *command; /* of the ring; NULL where it follows from the rest */
+	struct vgpu_host_block *stand_in; /* graph_copy.c */
+	uint8_t *command;		  /* of the ring; NULL where it follows from the rest */
 	size_t command_bytes;
 	union {
 		struct vgpu_node_kernel kernel;
@@ -117,6 +118,35 @@ void vgpu_node_clear(struct vgpu_node *node);
 CUresult vgpu_node_context(CUcontext handle, struct vgpu_context **context);
 CUresult vgpu_node_set_params(struct vgpu_node *node, const CUgraphNodeParams *parameters);
 
+/* graph_copy.c */
+
+struct vgpu_copy_side { /* one side of a copy */
+	bool device;
+	uint64_t start; /* of the first byte */
+	uint64_t span;	/* from the first to the last byte */
+	uint64_t pitch;
+	uint64_t slice;
+	uint32_t registration; /* of host memory, 0: out of the device's reach ... */
+	uint64_t offset;       /* ... and where in it the first byte is */
+};
+
+CUresult vgpu_copy_check(const CUDA_MEMCPY3D *copy);
+bool vgpu_copies_nothing(const CUDA_MEMCPY3D *copy);
+CUresult vgpu_copy_sides(const CUDA_MEMCPY3D *copy, struct vgpu_copy_side *to,
+			 struct vgpu_copy_side *from);
+
+/* Stand-ins for host memory that the device cannot reach, of an executable graph's nodes. */
+enum vgpu_move {
+	VGPU_FILL,  /* from the program's memory */
+	VGPU_EMPTY, /* into the program's memory */
+	VGPU_LOOK,  /* only look whether there are any to empty */
+};
+
+CUresult vgpu_stand_ins_make(struct vgpu_graph *graph, bool *any);
+void vgpu_stand_ins_release(struct vgpu_graph *graph); /* once no launch uses them */
+/* Those of one stage; whether there were any. */
+bool vgpu_stand_ins_move(const struct vgpu_graph *graph, uint32_t stage, enum vgpu_move move);
+
 /* graph_upload.c: the form in which the device gets a graph (struct vgpu_graph_node). */
 
 struct vgpu_nodes_writer {
@@ -129,7 +159,6 @@ struct vgpu_nodes_writer {
 	struct vgpu_node *failed;     /* the node that made it fail, or NULL */
 };
 
-CUresult vgpu_copy_check(const CUDA_MEMCPY3D *copy);
 /* Host functions cut a graph into stages: their number. Refuses cycles. */
 CUresult vgpu_graph_stages(struct vgpu_graph *graph, uint32_t *count);
 /* The nodes of one stage that are the device's. */
@@ -150,9 +179,11 @@ struct vgpu_exec {
 	uint32_t id;
 	bool changed; /* the device does not have the last changes yet */
 	bool has_host_functions;
+	bool has_stand_ins;
 	uint32_t stage_count;
-	struct vgpu_stage *stages;     /* host functions run behind all but the last */
-	struct vgpu_stream_ref latest; /* with several stages: where it was launched last */
+	struct vgpu_stage *stages; /* host functions run behind all but the last */
+	struct vgpu_stream_ref
+		latest; /* of a graph that needs the host: where it was launched last */
 };
 
 /* Takes the lock and looks a handle up; the lock is held only when it succeeds. */

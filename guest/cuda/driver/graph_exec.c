@@ -90,12 +90,30 @@ static CUresult write_and_send(struct vgpu_exec *exec, uint32_t stage, struct vg
 	return status;
 }
 
+/* Launches that still use them have to be over before they go. */
+static void release_stand_ins(struct vgpu_exec *exec)
+{
+	struct vgpu_cmd_context_synchronize command =
+		vgpu_encode_context_synchronize(vgpu_context_handle(exec->object.context));
+	struct vgpu_reply reply;
+
+	if (!exec->has_stand_ins)
+		return;
+	if (vgpu_object_alive(&exec->object))
+		vgpu_context_call(exec->object.context, &command, sizeof(command), NULL, 0, &reply);
+	vgpu_stand_ins_release(exec->graph);
+	exec->has_stand_ins = false;
+}
+
 /* Sends all that the device needs of the graph. */
 static CUresult send_nodes(struct vgpu_exec *exec, struct vgpu_node **failed)
 {
 	uint32_t count;
 	CUresult status = vgpu_graph_stages(exec->graph, &count);
 
+	release_stand_ins(exec);
+	if (status == CUDA_SUCCESS)
+		status = vgpu_stand_ins_make(exec->graph, &exec->has_stand_ins);
 	if (status == CUDA_SUCCESS && !exec->stages) {
 		exec->stages = calloc(count, sizeof(*exec->stages));
 		exec->stage_count = exec->stages ? count : 0;
@@ -136,6 +154,7 @@ static CUresult discard(struct vgpu_exec *exec)
 {
 	CUresult status = CUDA_SUCCESS;
 
+	release_stand_ins(exec);
 	for (uint32_t i = 0; i < exec->stage_count && vgpu_object_alive(&exec->object); i++) {
 		struct vgpu_cmd_graph_destroy command = vgpu_encode_graph_destroy(
 			vgpu_context_handle(exec->object.context), exec->stages[i].remote);

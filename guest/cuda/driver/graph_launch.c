@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Launches of executable graphs. Host functions run in this process, between the
- * stages that they cut a graph into; a graph without them is one command.
+ * stages that they cut a graph into, and host memory that the device cannot reach is
+ * copied here; a graph without either is one command.
  */
 #include "graph.h"
 
@@ -29,19 +30,44 @@ static CUresult queue_host_functions(const struct vgpu_exec *exec, uint32_t stag
 	return status;
 }
 
-/* A launch follows the last one, in whatever stream that was. */
-static CUresult follow(const struct vgpu_stream_ref *latest, const struct vgpu_stream_ref *ref)
+static CUresult wait_for(const struct vgpu_stream_ref *ref)
 {
 	struct vgpu_cmd_stream_synchronize command =
-		vgpu_encode_stream_synchronize(vgpu_context_handle(ref->context), latest->remote);
+		vgpu_encode_stream_synchronize(vgpu_context_handle(ref->context), ref->remote);
 	struct vgpu_reply reply;
+
+	return vgpu_context_call(ref->context, &command, sizeof(command), NULL, 0, &reply);
+}
+
+/* A launch follows the last one, in whatever stream that was; a stand-in serves one at a time. */
+static CUresult follow(const struct vgpu_exec *exec, const struct vgpu_stream_ref *latest,
+		       const struct vgpu_stream_ref *ref)
+{
 	CUresult status;
 
-	if (!latest->context || latest->stream == ref->stream)
+	if (!latest->context || (latest->stream == ref->stream && !exec->has_stand_ins))
 		return CUDA_SUCCESS;
 	vgpu_host_functions_wait(latest);
-	status = vgpu_context_call(ref->context, &command, sizeof(command), NULL, 0, &reply);
+	status = wait_for(latest);
 	return status == CUDA_ERROR_INVALID_HANDLE ? CUDA_SUCCESS : status; /* it is gone */
+}
+
+/* One stage with the host's part of it. */
+static CUresult run_stage(const struct vgpu_exec *exec, uint32_t stage,
+			  const struct vgpu_stream_ref *ref)
+{
+	CUresult status;
+
+	if (exec->has_stand_ins)
+		vgpu_stand_ins_move(exec->graph, stage, VGPU_FILL);
+	status = launch_stage(exec, stage, ref);
+	if (status == CUDA_SUCCESS && exec->has_stand_ins &&
+	    vgpu_stand_ins_move(exec->graph, stage, VGPU_LOOK)) {
+		status = wait_for(ref);
+		if (status == CUDA_SUCCESS)
+			vgpu_stand_ins_move(exec->graph, stage, VGPU_EMPTY);
+	}
+	return status == CUDA_SUCCESS ? queue_host_functions(exec, stage, ref) : status;
 }
 
 /*
@@ -55,13 +81,11 @@ static CUresult launch_stages(struct vgpu_exec *exec, const struct vgpu_stream_r
 
 	exec->latest = *ref;
 	pthread_mutex_unlock(&vgpu_graph_lock);
-	status = follow(&latest, ref);
+	status = follow(exec, &latest, ref);
 	for (uint32_t i = 0; i < exec->stage_count && status == CUDA_SUCCESS; i++) {
 		if (i)
 			vgpu_host_functions_wait(ref);
-		status = launch_stage(exec, i, ref);
-		if (status == CUDA_SUCCESS)
-			status = queue_host_functions(exec, i, ref);
+		status = run_stage(exec, i, ref);
 	}
 	pthread_mutex_lock(&vgpu_graph_lock);
 	return status;
@@ -94,7 +118,7 @@ CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream)
 		return status;
 	if (ref.capturing)
 		status = vgpu_capture_graph_launch(&ref, exec->graph);
-	else if (exec->has_host_functions)
+	else if (exec->has_host_functions || exec->has_stand_ins)
 		status = launch_stages(exec, &ref);
 	else
 		status = launch_stage(exec, 0, &ref);

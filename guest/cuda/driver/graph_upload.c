@@ -79,118 +79,10 @@ static CUresult emit_nothing(struct vgpu_nodes_writer *writer, const struct wait
 	return emit(writer, waits, &command, sizeof(command), place);
 }
 
-/* One side of a copy. */
-struct side {
-	bool device;
-	uint64_t start; /* of the first byte */
-	uint64_t pitch;
-	uint64_t slice;
-	uint32_t registration; /* of host memory ... */
-	uint64_t offset;       /* ... and where in it the first byte is */
-};
-
-struct side_arguments {
-	CUmemorytype type;
-	uint64_t host;
-	uint64_t device;
-	size_t pitch, height, x, y, z, lod;
-};
-
-static CUresult resolve_side(const struct side_arguments *from, const CUDA_MEMCPY3D *copy,
-			     struct side *side)
-{
-	unsigned __int128 skipped;
-	unsigned __int128 span;
-	unsigned __int128 slice;
-	struct vgpu_range range;
-	uint64_t base;
-
-	if (from->type == CU_MEMORYTYPE_ARRAY || from->lod)
-		return CUDA_ERROR_NOT_SUPPORTED;
-	if (from->type != CU_MEMORYTYPE_HOST && from->type != CU_MEMORYTYPE_DEVICE &&
-	    from->type != CU_MEMORYTYPE_UNIFIED)
-		return CUDA_ERROR_INVALID_VALUE;
-	base = from->type == CU_MEMORYTYPE_HOST ? from->host : from->device;
-	side->device = from->type == CU_MEMORYTYPE_DEVICE ||
-		       (from->type == CU_MEMORYTYPE_UNIFIED &&
-			vgpu_ranges_find(VGPU_SIDE_DEVICE, base, &range));
-	side->pitch = from->pitch ? from->pitch : from->x + copy->WidthInBytes;
-	if (!base || (copy->Height > 1 && side->pitch < from->x + copy->WidthInBytes))
-		return CUDA_ERROR_INVALID_VALUE;
-	slice = (unsigned __int128)side->pitch * (from->height ? from->height : copy->Height);
-	skipped = from->z * slice + (unsigned __int128)from->y * side->pitch + from->x;
-	span = (copy->Depth - 1) * slice + (unsigned __int128)(copy->Height - 1) * side->pitch +
-	       copy->WidthInBytes;
-	if (base + skipped + span > UINT64_MAX || slice > UINT64_MAX)
-		return CUDA_ERROR_INVALID_VALUE;
-	side->slice = (uint64_t)slice;
-	side->start = base + (uint64_t)skipped;
-	if (!vgpu_ranges_find(side->device ? VGPU_SIDE_DEVICE : VGPU_SIDE_HOST, side->start,
-			      &range) ||
-	    span > range.size - (side->start - range.start) ||
-	    (!side->device && !range.block.registration)) {
-		if (side->device)
-			return CUDA_ERROR_INVALID_VALUE;
-		vgpu_log("a graph cannot copy host memory at 0x%llx: allocate it with "
-			 "cuMemHostAlloc",
-			 (unsigned long long)side->start);
-		return CUDA_ERROR_NOT_SUPPORTED;
-	}
-	side->registration = side->device ? 0 : range.block.registration;
-	side->offset = side->device ? 0 : range.offset + (side->start - range.start);
-	return CUDA_SUCCESS;
-}
-
-static CUresult resolve_sides(const CUDA_MEMCPY3D *copy, struct side *to, struct side *from)
-{
-	struct side_arguments source = {
-		.type = copy->srcMemoryType,
-		.host = (uintptr_t)copy->srcHost,
-		.device = copy->srcDevice,
-		.pitch = copy->srcPitch,
-		.height = copy->srcHeight,
-		.x = copy->srcXInBytes,
-		.y = copy->srcY,
-		.z = copy->srcZ,
-		.lod = copy->srcLOD,
-	};
-	struct side_arguments destination = {
-		.type = copy->dstMemoryType,
-		.host = (uintptr_t)copy->dstHost,
-		.device = copy->dstDevice,
-		.pitch = copy->dstPitch,
-		.height = copy->dstHeight,
-		.x = copy->dstXInBytes,
-		.y = copy->dstY,
-		.z = copy->dstZ,
-		.lod = copy->dstLOD,
-	};
-	CUresult status = resolve_side(&source, copy, from);
-
-	if (status == CUDA_SUCCESS)
-		status = resolve_side(&destination, copy, to);
-	if (status == CUDA_SUCCESS && !to->device && !from->device)
-		status = CUDA_ERROR_NOT_SUPPORTED; /* nothing of it is the device's */
-	return status;
-}
-
-static bool copies_nothing(const CUDA_MEMCPY3D *copy)
-{
-	return !copy->WidthInBytes || !copy->Height || !copy->Depth;
-}
-
-CUresult vgpu_copy_check(const CUDA_MEMCPY3D *copy)
-{
-	struct side from;
-	struct side to;
-
-	return copies_nothing(copy) ? CUDA_SUCCESS : resolve_sides(copy, &to, &from);
-}
-
 /* One slice of a copy. */
 static CUresult emit_slice(struct vgpu_nodes_writer *writer, const struct waits *waits,
-			   const CUDA_MEMCPY3D *copy, const struct side *to,
-			   const struct side *from, size_t z, uint32_t *place)
+			   const CUDA_MEMCPY3D *copy, const struct vgpu_copy_side *to,
+			   const struct vgpu_copy_side *from, size_t z, uint32_t *place)
 {
 	uint16_t context = vgpu_context_handle(writer->context);
 	uint64_t destination = (to->device ? to->start : to->offset) + z * to->slice;
@@ -222,17 +114,24 @@ static CUresult emit_slice(struct vgpu_nodes_writer *writer, const struct waits 
 }
 
 static CUresult emit_copy(struct vgpu_nodes_writer *writer, const struct waits *waits,
-			  const CUDA_MEMCPY3D *copy, uint32_t *place)
+			  const struct vgpu_node *node, uint32_t *place)
 {
+	const CUDA_MEMCPY3D *copy = node->copy;
 	struct waits before = *waits;
-	struct side from;
-	struct side to;
+	struct vgpu_copy_side from;
+	struct vgpu_copy_side to;
 	CUresult status;
 	uint32_t last;
 
-	if (copies_nothing(copy))
+	if (vgpu_copies_nothing(copy))
 		return emit_nothing(writer, waits, place);
-	status = resolve_sides(copy, &to, &from);
+	status = vgpu_copy_sides(copy, &to, &from);
+	if (status == CUDA_SUCCESS && node->stand_in) {
+		struct vgpu_copy_side *host = to.device ? &from : &to;
+
+		host->registration = node->stand_in->registration;
+		host->offset = 0;
+	}
 	for (size_t z = 0; z < copy->Depth && status == CUDA_SUCCESS; z++) {
 		status = emit_slice(writer, &before, copy, &to, &from, z, place);
 		last = *place;
@@ -338,7 +237,7 @@ static CUresult write_node(struct vgpu_nodes_writer *writer, struct vgpu_node *n
 		writer->kernels++;
 		return emit(writer, waits, node->command, node->command_bytes, &node->place);
 	case CU_GRAPH_NODE_TYPE_MEMCPY:
-		return emit_copy(writer, waits, node->copy, &node->place);
+		return emit_copy(writer, waits, node, &node->place);
 	case CU_GRAPH_NODE_TYPE_MEMSET:
 		return emit_memset(writer, waits, &node->memset, &node->place);
 	case CU_GRAPH_NODE_TYPE_EVENT_RECORD:

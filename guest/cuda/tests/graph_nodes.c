@@ -433,6 +433,50 @@ static void check_host_functions(void)
 	OK(cuMemFreeHost(exchange.in));
 }
 
+/* Memory that CUDA knows nothing of: read and written at each launch. */
+static void check_pageable_memory(void)
+{
+	static unsigned int in[COUNT], out[COUNT], rows[4][8];
+	CUDA_MEMCPY2D rectangle = { .srcMemoryType = CU_MEMORYTYPE_DEVICE,
+				    .srcDevice = y,
+				    .dstMemoryType = CU_MEMORYTYPE_HOST,
+				    .dstHost = rows,
+				    .dstPitch = sizeof(rows[0]),
+				    .dstXInBytes = 4,
+				    .WidthInBytes = 8,
+				    .Height = 4 };
+	unsigned int factor = 2;
+	unsigned int term = 1;
+	CUdeviceptr pointer = x;
+	void *arguments[] = { &pointer, &factor, &term };
+	CUgraphExec exec;
+	CUgraph graph;
+
+	OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	OK(cuMemcpyHtoDAsync(x, in, sizeof(in), stream));
+	OK(cuLaunchKernel(step, 1, 1, 1, COUNT, 1, 1, 0, stream, arguments, NULL));
+	OK(cuMemcpyDtoDAsync(y, x, sizeof(in), stream));
+	OK(cuMemcpyDtoHAsync(out, y, sizeof(out), stream));
+	OK(cuMemcpy2DAsync(&rectangle, stream));
+	OK(cuStreamEndCapture(stream, &graph));
+	OK(cuGraphInstantiate(&exec, graph, 0));
+	for (unsigned int i = 0; i < 20; i++) {
+		for (unsigned int k = 0; k < COUNT; k++)
+			in[k] = i + k;
+		memset(out, 0, sizeof(out));
+		memset(rows, 0xee, sizeof(rows));
+		run(exec);
+		OK(cuStreamSynchronize(stream));
+		CHECK(out[0] == i * 2 + 1 && out[COUNT - 1] == (i + COUNT - 1) * 2 + 1);
+		for (unsigned int k = 0; k < 4; k++) {
+			CHECK(rows[k][1] == out[2 * k] && rows[k][2] == out[2 * k + 1]);
+			CHECK(rows[k][0] == 0xeeeeeeee && rows[k][3] == 0xeeeeeeee);
+		}
+	}
+	OK(cuGraphExecDestroy(exec));
+	OK(cuGraphDestroy(graph));
+}
+
 /* Freed memory of a graph is refused, not copied. */
 static void check_freed_host_memory(void)
 {
@@ -478,6 +522,7 @@ int main(int count, char **arguments)
 	check_generic_nodes();
 	check_rectangles();
 	check_host_functions();
+	check_pageable_memory();
 	/* Natively this is undefined. */
 	if (count < 2 || strcmp(arguments[1], "native"))
 		check_freed_host_memory();
