@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -10,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from vgpu_stub.cli.build import GUEST
+from vgpu_host.executors.options import ExecutorOptions
+from vgpu_stub.cli.build import GUEST, cuda_libraries
+from vgpu_stub.cli.device_server import DeviceServer
+from vgpu_stub.cli.exec_command import program_environment
 
 pytestmark = pytest.mark.device
 
@@ -217,3 +222,42 @@ def test_nvitop_shows_the_device() -> None:
     assert "STUB software GPU" in done.stdout
     assert "Driver Version: 580.00" in done.stdout
     assert "No running processes found" in done.stdout
+
+
+LOST = """
+nvml.nvmlInit()
+handle = nvml.nvmlDeviceGetHandleByIndex(0)
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    nvml.nvmlDeviceGetMemoryInfo(handle)
+    print("answered")
+except nvml.NVMLError_GpuIsLost:
+    print("lost")
+nvml.nvmlShutdown()
+try:
+    nvml.nvmlInit()
+except nvml.NVMLError_DriverNotLoaded:
+    print("no driver")
+"""
+
+
+def test_a_device_server_that_died_is_a_lost_gpu() -> None:
+    options = ExecutorOptions("software", memory_bytes=64 << 20)
+    with DeviceServer(options, shared=False) as server:
+        environment = program_environment(server.device_socket, cuda_libraries())
+        with subprocess.Popen(
+            [sys.executable, "-c", PRELUDE + LOST],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as program:
+            assert program.stdin is not None
+            assert program.stdout is not None
+            assert program.stdout.readline() == "ready\n"
+            os.kill(server.pid, signal.SIGKILL)
+            program.stdin.write("go on\n")
+            program.stdin.flush()
+            assert program.stdout.read() == "lost\nno driver\n"
+            assert program.wait(20) == 0

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shlex
 import shutil
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -125,9 +123,7 @@ def run_in_vm(
         started = time.monotonic()
         with _recorder(server, local=False) as activity, _stdout_on_stderr(keep_stdout):
             status = run_in_guest(vm, ["sh", "-c", f"exec env {variables} {line}"])
-        packed = vm.run(["tar", "-C", _GUEST_FOLDER, "-cf", "-", "."]).stdout
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            archive.extractall(folder, filter="data")
+        vm.get(_GUEST_FOLDER, folder)
         libraries = Path(GUEST_LIBRARIES)
         return _evidence(command, status, started, libraries, folder, activity, server)
 

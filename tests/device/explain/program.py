@@ -177,10 +177,11 @@ def refused() -> None:
     Device().call("cuArray3DCreate_v2", byref(c_void_p()), (c_uint64 * 8)())
 
 
-def table() -> None:
+def table(identifier: str) -> None:
+    """Asks for a table that no public interface has, by its UUID in hexadecimal."""
     init()
     cuda, found = ctypes.CDLL("libcuda.so.1"), c_void_p()
-    status = cuda.cuGetExportTable(byref(found), b"0123456789abcdef")
+    status = cuda.cuGetExportTable(byref(found), bytes.fromhex(identifier))
     raise CallError(f"cuGetExportTable: {status}")
 
 

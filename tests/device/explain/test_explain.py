@@ -230,9 +230,15 @@ class WithInfo:
 
 
 def test_a_private_table_is_named() -> None:
-    code, seen = verdict(*PYTHON, "table")
+    code, seen = verdict(*PYTHON, "table", "30" * 16)
     assert code == "PRIVATE_TABLE"
-    assert b"0123456789abcdef".hex() in seen
+    assert "30" * 16 in seen
+
+
+def test_a_runtime_that_is_linked_in_is_told_by_the_tables_it_wants() -> None:
+    code, seen = verdict(*PYTHON, "table", "6bd5fb6c" + "00" * 12)
+    assert code == "VENDOR_RUNTIME_REFUSES"
+    assert "linked into the program" in seen
 
 
 def test_a_missing_entry_point_is_named() -> None:
