@@ -37,8 +37,9 @@ class Shape:
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor of the model, in the order in which they are written."""
         key_value = self.key_value_heads * self.head_width
-        # Outputs that are added to the residual are smaller the more of them there are.
-        residual = (2 * self.layers) ** -0.5
+        # Outputs that are added to the residual are smaller the more of them there are; together
+        # they outweigh the embedding, or each token would be followed by itself.
+        residual = 4.0 * (2 * self.layers) ** -0.5
         yield Tensor("token_embd.weight", self.vocabulary, self.width, _LOGIT_SPREAD)
         yield Tensor("output_norm.weight", 1, self.width)
         if not self.tied:
