@@ -30,11 +30,12 @@ def run_llm(llm_image: None) -> RunLlm:
     """Runs a program of the image on the device; returns when it has ended."""
 
     def run(*program: str, timeout: float = 90) -> subprocess.CompletedProcess[str]:
-        arguments = ["exec", "--executor", "software", "--image", "llm", "--", *program]
+        arguments = ["exec", "--executor", "software", "--image", "llm", "--stats", "--", *program]
         return subprocess.run(
             [sys.executable, "-c", COMMAND, *arguments],
             capture_output=True,
             text=True,
+            errors="backslashreplace",
             timeout=timeout,
             check=False,
         )
