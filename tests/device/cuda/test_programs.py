@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -12,6 +14,7 @@ from time import monotonic
 import pytest
 
 from vgpu_host.executors.options import ExecutorOptions
+from vgpu_stub.abi.library_api import LIBRARIES, State, symbols
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.exec_command import program_environment
 
@@ -81,6 +84,21 @@ def test_core_path_of_cublas(programs: Path, server: DeviceServer) -> None:
     while not (ended := server.snapshot()["ended_channels"]):
         assert monotonic() < deadline, "the program's channel does not end"
     assert ended[-1]["refused_functions"] == {"cublasSetBackdoor": 1}
+
+
+@pytest.mark.parametrize("version", ["12", "13"])
+def test_every_function_of_cublas_that_claims_to_work_does(
+    programs: Path, server: DeviceServer, version: str
+) -> None:
+    audit = Path(__file__).with_name("cublas_audit.py")
+    status, output = run(server, sys.executable, audit, f"libcublas.so.{version}")
+    assert status == 0, output
+    (cublas,) = (library for library in LIBRARIES if library.name == "cublas")
+    assert set(json.loads(output)) == {
+        symbol.name
+        for symbol in symbols(cublas)
+        if symbol.state is not State.REFUSED and version in symbol.versions
+    }
 
 
 def test_threads_share_a_context_and_a_full_ring(programs: Path, server: DeviceServer) -> None:

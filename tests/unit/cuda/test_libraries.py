@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from vgpu_stub.abi import driver_api
 from vgpu_stub.abi.library_api import LIBRARIES, Library, State, symbols
 
+CUBLAS_STATUS_NOT_SUPPORTED = 15
 VERSIONS = [(library, version) for library in LIBRARIES for version in library.sonames]
 
 
@@ -82,3 +84,16 @@ def test_what_ggml_imports_of_cublas_works() -> None:
         "cublasStrsmBatched",
     ):
         assert states[name] is not State.REFUSED, name
+
+
+@pytest.mark.parametrize("version", ["12", "13"])
+def test_refused_functions_of_cublas_say_so(
+    build: Path, library: ctypes.CDLL, version: str
+) -> None:
+    (table,) = (each for each in LIBRARIES if each.name == "cublas")
+    cublas = ctypes.CDLL(str(build / table.sonames[version]))
+    refused = [
+        row.name for row in symbols(table) if row.state is State.REFUSED and version in row.versions
+    ]
+    assert len(refused) > 400
+    assert {getattr(cublas, name)() for name in refused} == {CUBLAS_STATUS_NOT_SUPPORTED}
