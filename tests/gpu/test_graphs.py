@@ -20,7 +20,7 @@ from vgpu_stub.cli.exec_command import program_environment
 
 pytestmark = pytest.mark.gpu
 
-PROGRAMS = ("graph_capture", "graph_nodes", "capture_rules")
+PROGRAMS = ("graph_capture", "graph_nodes", "capture_rules", "graph_threads")
 FOLDER = GUEST / "cuda/build/tests"
 
 

@@ -137,7 +137,9 @@ def test_program_gets_an_error_when_the_device_server_is_killed(
     assert DEVICE_UNAVAILABLE in output
 
 
-@pytest.mark.parametrize("program", ["graph_capture", "graph_nodes", "capture_rules"])
+@pytest.mark.parametrize(
+    "program", ["graph_capture", "graph_nodes", "capture_rules", "graph_threads"]
+)
 def test_graphs_follow_the_rules_of_cuda(
     programs: Path, server: DeviceServer, program: str
 ) -> None:
