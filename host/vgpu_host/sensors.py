@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
+from vgpu_host.identity import device_uuid
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.status import ProcessUse
 
@@ -124,9 +125,9 @@ class NvmlSensors:
     def measure(self) -> dict[str, int]:
         """Values by member of `struct vgpu_device_status`; what it does not have is absent."""
         values = self._memory()
-        results: dict[tuple[str, tuple[int, ...]], Any] = {}
+        results: dict[tuple[Callable[..., Any], tuple[int, ...]], Any] = {}
         for member, function, arguments, place in self._queries:
-            key = (function.__name__, arguments)
+            key = (function, arguments)
             if key not in results:
                 results[key] = self._ask(function, *arguments)
             result = results[key]
@@ -176,7 +177,7 @@ class NvmlSensors:
 def open_sensors(info: bytes) -> NvmlSensors | None:
     """Find the GPU that `struct vgpu_device_info` describes in NVML; None where that cannot be."""
     offset = abi.DEVICE_INFO_OFFSETS["uuid"]
-    name = f"GPU-{uuid.UUID(bytes=info[offset : offset + 16])}"
+    wanted = info[offset : offset + 16]
     try:
         pynvml = importlib.import_module("pynvml")
     except ImportError:
@@ -184,7 +185,12 @@ def open_sensors(info: bytes) -> NvmlSensors | None:
         return None
     try:
         pynvml.nvmlInit()
-        return NvmlSensors(pynvml, pynvml.nvmlDeviceGetHandleByUUID(name.encode()))
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            physical = uuid.UUID(pynvml.nvmlDeviceGetUUID(handle).removeprefix("GPU-"))
+            if device_uuid(physical.bytes) == wanted:
+                return NvmlSensors(pynvml, handle)
+        _log.warning("no NVML values for the guest: NVML does not know the GPU that CUDA uses")
     except pynvml.NVMLError as error:
-        _log.warning("no NVML values for the guest of %s: %s", name, error)
-        return None
+        _log.warning("no NVML values for the guest: %s", error)
+    return None

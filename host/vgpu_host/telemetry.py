@@ -117,11 +117,14 @@ class Telemetry:
         Args:
             info: `struct vgpu_device_info` of the devices.
             devices: The devices that there are now.
-            gpu: The physical GPU behind them; None for the software GPU.
+            gpu: Sensors of the physical GPU behind them; None for the software GPU, and where a
+                physical one has none that can be read.
         """
         offsets = abi.DEVICE_INFO_OFFSETS
         memory = offsets["total_memory"]
         version = offsets["driver_version"]
+        executor = offsets["executor"]
+        self._software = info[executor : executor + 9] == b"software\0"
         self._total_memory = int.from_bytes(info[memory : memory + 8], "little")
         cuda_version = int.from_bytes(info[version : version + 4], "little", signed=True)
         self._driver_version = gpu.driver_version if gpu else driver_version_for(cuda_version)
@@ -161,10 +164,12 @@ class Telemetry:
             # In a container NVML may know processes by other numbers than we do.
             if all(reading.worker_pid in memory for reading in readings if reading.alive):
                 measured = {**measured, "process_use": 1}
-        else:
+        elif self._software:
             busy = percent(now.total_ns - before.total_ns)
             measured, memory = self._software_values(readings, busy), {}
             use = {reading.worker_pid: software_use(reading) for reading in readings}
+        else:
+            measured, memory, use = {"memory_total": self._total_memory}, {}, {}
         rows = tuple(
             DeviceProcess(
                 reading.guest_pid,

@@ -6,24 +6,25 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
-from vgpu_stub.cli.build import GUEST, cuda_libraries, workloads
+from vgpu_stub.cli.build import cuda_libraries
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.exec_command import program_environment
 
 pytestmark = pytest.mark.gpu
 
-LOAD = GUEST / "workloads/endless.py"
+PROGRAM = Path(__file__).parents[1] / "device/explain/program.py"
 #: Asks the library that it is given; the functions that follow have one number as their result.
 QUERY = """
-import ctypes, json, sys
+import ctypes, json
 nvml = ctypes.CDLL("libnvidia-ml.so.1")
 assert nvml.nvmlInit_v2() == 0
-handle, uuid = ctypes.c_void_p(), sys.argv[1].encode()
-assert nvml.nvmlDeviceGetHandleByUUID(uuid, ctypes.byref(handle)) == 0
+handle = ctypes.c_void_p()
+assert nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)) == 0
 def number(name, *arguments):
     value = ctypes.c_uint64()
     status = getattr(nvml, name)(handle, *arguments, ctypes.byref(value))
@@ -54,23 +55,13 @@ def server() -> Iterator[DeviceServer]:
     if reason:
         pytest.skip(f"no physical GPU: {reason}")
     pytest.importorskip("pynvml", reason="the package nvidia-ml-py is not installed")
-    workloads()
     with DeviceServer(ExecutorOptions("cuda"), shared=False) as running:
         yield running
 
 
-def gpu_uuid() -> str:
-    import pynvml
-
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-    found: str = pynvml.nvmlDeviceGetUUID(handle)
-    return found
-
-
 def query(environment: dict[str, str] | None) -> dict[str, object]:
     done = subprocess.run(
-        [sys.executable, "-c", QUERY, gpu_uuid()],
+        [sys.executable, "-c", QUERY],
         env=environment,
         capture_output=True,
         text=True,
@@ -91,7 +82,7 @@ def test_values_are_those_of_the_hosts_nvml(server: DeviceServer) -> None:
 
 def test_work_of_a_program_raises_the_utilisation(server: DeviceServer) -> None:
     environment = program_environment(server.device_socket, cuda_libraries())
-    command = [sys.executable, str(LOAD)]
+    command = [sys.executable, str(PROGRAM), "forever"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as load:
         assert load.stdout is not None
         assert load.stdout.readline() == "ready\n"

@@ -15,7 +15,6 @@ import contextlib
 import ctypes
 import importlib.util
 import logging
-import uuid
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +40,7 @@ from vgpu_host.executors.blas import BlasCall
 from vgpu_host.executors.cuda_attributes import NOT_CARRIED, OWN
 from vgpu_host.executors.cuda_blas import CudaBlas
 from vgpu_host.executors.cuda_graphs import CudaGraph, GraphBuilder
+from vgpu_host.identity import device_uuid
 
 _log = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ class CudaExecutor:
         identity = bytes(self._call("cuDeviceGetUuid", self._ordinal).bytes)
         return DeviceDescription(
             name=f"VGPU-STUB {self._device.name()}",
-            uuid=uuid.uuid5(uuid.NAMESPACE_OID, "VGPU-STUB " + identity.hex()).bytes,
+            uuid=device_uuid(identity),
             total_memory=self._device.total_memory(),
             driver_version=int(self._call("cuDriverGetVersion")),
             compute_capability=self._device.compute_capability(),

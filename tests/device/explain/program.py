@@ -99,6 +99,16 @@ def compute() -> None:
         device.wait()
 
 
+def forever() -> None:
+    """Computes until it is killed."""
+    device = Device()
+    spin = device.kernel(b"spin")
+    print("ready", flush=True)
+    while True:
+        device.launch(spin, 3_000_000)
+        device.wait()
+
+
 def once() -> None:
     device = Device()
     device.launch(device.kernel(b"empty"))
@@ -201,7 +211,20 @@ def runtime(path: str) -> None:
 WAYS = {
     way.__name__: way
     for way in (
-        *(init, look, compute, once, waits, launches, copies, processor, idle, stray, too_new),
+        *(
+            init,
+            look,
+            compute,
+            forever,
+            once,
+            waits,
+            launches,
+            copies,
+            processor,
+            idle,
+            stray,
+            too_new,
+        ),
         *(too_much, missing, refused, table, load, runtime),
     )
 }
