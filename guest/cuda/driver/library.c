@@ -31,7 +31,8 @@ struct vgpu_kernel {
 
 struct vgpu_library {
 	struct vgpu_object object;
-	const void *code;	 /* what the caller gave, while it promises to keep it */
+	const void *code;	 /* what the caller gave */
+	bool preserved;		 /* the caller keeps it */
 	struct vgpu_image image; /* opened at first need; data NULL before */
 	bool names_known;
 	struct vgpu_kernel *kernels;
@@ -158,13 +159,15 @@ static CUresult module_here(struct vgpu_library *library, CUmodule *module)
 			return CUDA_SUCCESS;
 		}
 	}
-	status = open_image(library);
+	/* An image that can be had again is not kept unpacked. */
+	status = library->preserved ? CUDA_SUCCESS : open_image(library);
 	if (status != CUDA_SUCCESS)
 		return status;
 	loaded = calloc(1, sizeof(*loaded));
 	if (!loaded)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	status = cuModuleLoadData(&loaded->module, library->image.data);
+	status = cuModuleLoadData(&loaded->module,
+				  library->preserved ? library->code : library->image.data);
 	if (status != CUDA_SUCCESS) {
 		free(loaded);
 		return status;
@@ -285,6 +288,7 @@ CUresult cuLibraryLoadData(CUlibrary *out, const void *code, CUjit_option *jit_o
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	pthread_mutex_init(&library->lock, NULL);
 	library->code = code;
+	library->preserved = preserved;
 	if (jit_count)
 		status = load_now(library, jit_count, jit_options, jit_values);
 	else if (!preserved)

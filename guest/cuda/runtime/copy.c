@@ -147,23 +147,11 @@ cudaError_t cudaMemcpy3DAsync(const struct cudaMemcpy3DParms *box, cudaStream_t 
 	return copy_3d(box, false, stream);
 }
 
-/* The part of a variable that a copy is about. */
-static cudaError_t part_of(const void *symbol, size_t offset, size_t bytes, CUdeviceptr *address)
-{
-	size_t size;
-	cudaError_t error = vgpu_variable_of(symbol, address, &size);
-
-	if (error == cudaSuccess && (offset > size || bytes > size - offset))
-		error = cudaErrorInvalidValue;
-	*address += error == cudaSuccess ? offset : 0;
-	return error;
-}
-
 static cudaError_t to_symbol(const void *symbol, const void *from, size_t bytes, size_t offset,
 			     enum cudaMemcpyKind kind, bool wait, cudaStream_t stream)
 {
 	CUdeviceptr address = 0;
-	cudaError_t error = part_of(symbol, offset, bytes, &address);
+	cudaError_t error = vgpu_part_of(symbol, offset, bytes, &address);
 
 	if (error == cudaSuccess &&
 	    (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyHostToHost))
@@ -177,7 +165,7 @@ static cudaError_t from_symbol(void *to, const void *symbol, size_t bytes, size_
 			       enum cudaMemcpyKind kind, bool wait, cudaStream_t stream)
 {
 	CUdeviceptr address = 0;
-	cudaError_t error = part_of(symbol, offset, bytes, &address);
+	cudaError_t error = vgpu_part_of(symbol, offset, bytes, &address);
 
 	if (error == cudaSuccess &&
 	    (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyHostToHost))

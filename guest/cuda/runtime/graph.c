@@ -27,6 +27,11 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 	VGPU_RETURN_DRIVER(cuGraphDestroy(graph));
 }
 
+cudaError_t cudaGraphDebugDotPrint(cudaGraph_t graph, const char *path, unsigned int flags)
+{
+	VGPU_RETURN_DRIVER(cuGraphDebugDotPrint(graph, path, flags));
+}
+
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count)
 {
 	VGPU_RETURN_DRIVER(cuGraphGetNodes(graph, nodes, count));

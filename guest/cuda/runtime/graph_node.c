@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Nodes of graphs: what they do. */
+/* Nodes of graphs: kernels, functions of the host, events, other graphs. */
 #include "internal.h"
-
-_Static_assert(sizeof(struct cudaMemsetParams) == sizeof(CUDA_MEMSET_NODE_PARAMS),
-	       "the runtime's description of a fill is the driver's");
 
 /* Kernels. */
 
@@ -54,6 +51,17 @@ cudaError_t cudaGraphKernelNodeSetParams(cudaGraphNode_t node,
 	return vgpu_done(error);
 }
 
+cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t instance, cudaGraphNode_t node,
+					     const struct cudaKernelNodeParams *wanted)
+{
+	CUDA_KERNEL_NODE_PARAMS parameters;
+	cudaError_t error = kernel(wanted, &parameters);
+
+	if (error == cudaSuccess)
+		error = vgpu_error(cuGraphExecKernelNodeSetParams(instance, node, &parameters));
+	return vgpu_done(error);
+}
+
 cudaError_t cudaGraphKernelNodeGetParams(cudaGraphNode_t node, struct cudaKernelNodeParams *found)
 {
 	CUDA_KERNEL_NODE_PARAMS parameters;
@@ -75,145 +83,56 @@ cudaError_t cudaGraphKernelNodeGetParams(cudaGraphNode_t node, struct cudaKernel
 	return found->func ? cudaSuccess : vgpu_done(cudaErrorInvalidDeviceFunction);
 }
 
-/* Copies. */
+/* Functions of the host. */
 
-static cudaError_t add_copy(cudaGraphNode_t *node, cudaGraph_t graph,
-			    const cudaGraphNode_t *dependencies, size_t count,
-			    const struct cudaMemcpy3DParms *wanted)
+_Static_assert(sizeof(struct cudaHostNodeParams) == sizeof(CUDA_HOST_NODE_PARAMS),
+	       "the runtime's description of a host function is the driver's");
+
+cudaError_t cudaGraphAddHostNode(cudaGraphNode_t *node, cudaGraph_t graph,
+				 const cudaGraphNode_t *dependencies, size_t count,
+				 const struct cudaHostNodeParams *function)
 {
-	CUDA_MEMCPY3D box;
-	CUcontext context;
-	cudaError_t error = vgpu_box(wanted, &box);
-
-	if (error == cudaSuccess)
-		error = vgpu_context();
-	if (error == cudaSuccess)
-		error = vgpu_error(cuCtxGetCurrent(&context));
-	if (error == cudaSuccess)
-		error = vgpu_error(
-			cuGraphAddMemcpyNode(node, graph, dependencies, count, &box, context));
-	return vgpu_done(error);
+	VGPU_RETURN_DRIVER(cuGraphAddHostNode(node, graph, dependencies, count,
+					      (const CUDA_HOST_NODE_PARAMS *)function));
 }
 
-/* A row of bytes as a box. */
-static struct cudaMemcpy3DParms row(void *to, const void *from, size_t bytes,
-				    enum cudaMemcpyKind kind)
+cudaError_t cudaGraphHostNodeGetParams(cudaGraphNode_t node, struct cudaHostNodeParams *function)
 {
-	return (struct cudaMemcpy3DParms){
-		.srcPtr = { (void *)from, bytes, bytes, 1 },
-		.dstPtr = { to, bytes, bytes, 1 },
-		.extent = { bytes, 1, 1 },
-		.kind = kind,
-	};
+	VGPU_RETURN_DRIVER(cuGraphHostNodeGetParams(node, (CUDA_HOST_NODE_PARAMS *)function));
 }
 
-cudaError_t cudaGraphAddMemcpyNode(cudaGraphNode_t *node, cudaGraph_t graph,
-				   const cudaGraphNode_t *dependencies, size_t count,
-				   const struct cudaMemcpy3DParms *wanted)
+cudaError_t cudaGraphHostNodeSetParams(cudaGraphNode_t node,
+				       const struct cudaHostNodeParams *function)
 {
-	return add_copy(node, graph, dependencies, count, wanted);
+	VGPU_RETURN_DRIVER(cuGraphHostNodeSetParams(node, (const CUDA_HOST_NODE_PARAMS *)function));
 }
 
-cudaError_t cudaGraphAddMemcpyNode1D(cudaGraphNode_t *node, cudaGraph_t graph,
-				     const cudaGraphNode_t *dependencies, size_t count, void *to,
-				     const void *from, size_t bytes, enum cudaMemcpyKind kind)
+cudaError_t cudaGraphExecHostNodeSetParams(cudaGraphExec_t instance, cudaGraphNode_t node,
+					   const struct cudaHostNodeParams *function)
 {
-	struct cudaMemcpy3DParms wanted = row(to, from, bytes, kind);
-
-	return add_copy(node, graph, dependencies, count, &wanted);
-}
-
-static cudaError_t set_copy(cudaGraphNode_t node, const struct cudaMemcpy3DParms *wanted)
-{
-	CUDA_MEMCPY3D box;
-	cudaError_t error = vgpu_box(wanted, &box);
-
-	if (error == cudaSuccess)
-		error = vgpu_context();
-	if (error == cudaSuccess)
-		error = vgpu_error(cuGraphMemcpyNodeSetParams(node, &box));
-	return vgpu_done(error);
-}
-
-cudaError_t cudaGraphMemcpyNodeSetParams(cudaGraphNode_t node,
-					 const struct cudaMemcpy3DParms *wanted)
-{
-	return set_copy(node, wanted);
-}
-
-cudaError_t cudaGraphMemcpyNodeSetParams1D(cudaGraphNode_t node, void *to, const void *from,
-					   size_t bytes, enum cudaMemcpyKind kind)
-{
-	struct cudaMemcpy3DParms wanted = row(to, from, bytes, kind);
-
-	return set_copy(node, &wanted);
-}
-
-static enum cudaMemcpyKind kind_of(CUmemorytype from, CUmemorytype to)
-{
-	if (from == CU_MEMORYTYPE_UNIFIED || to == CU_MEMORYTYPE_UNIFIED)
-		return cudaMemcpyDefault;
-	if (from == CU_MEMORYTYPE_HOST)
-		return to == CU_MEMORYTYPE_HOST ? cudaMemcpyHostToHost : cudaMemcpyHostToDevice;
-	return to == CU_MEMORYTYPE_HOST ? cudaMemcpyDeviceToHost : cudaMemcpyDeviceToDevice;
-}
-
-static void *pointer_of(CUmemorytype type, const void *host, CUdeviceptr device)
-{
-	return type == CU_MEMORYTYPE_HOST ? (void *)host : (void *)(uintptr_t)device;
-}
-
-cudaError_t cudaGraphMemcpyNodeGetParams(cudaGraphNode_t node, struct cudaMemcpy3DParms *found)
-{
-	CUDA_MEMCPY3D box;
-	cudaError_t error = found ? vgpu_context() : cudaErrorInvalidValue;
-
-	if (error == cudaSuccess)
-		error = vgpu_error(cuGraphMemcpyNodeGetParams(node, &box));
-	if (error != cudaSuccess)
-		return vgpu_done(error);
-	*found = (struct cudaMemcpy3DParms){
-		.srcPos = { box.srcXInBytes, box.srcY, box.srcZ },
-		.srcPtr = { pointer_of(box.srcMemoryType, box.srcHost, box.srcDevice), box.srcPitch,
-			    box.WidthInBytes, box.srcHeight },
-		.dstPos = { box.dstXInBytes, box.dstY, box.dstZ },
-		.dstPtr = { pointer_of(box.dstMemoryType, box.dstHost, box.dstDevice), box.dstPitch,
-			    box.WidthInBytes, box.dstHeight },
-		.extent = { box.WidthInBytes, box.Height, box.Depth },
-		.kind = kind_of(box.srcMemoryType, box.dstMemoryType),
-	};
-	return cudaSuccess;
-}
-
-/* Fills. */
-
-cudaError_t cudaGraphAddMemsetNode(cudaGraphNode_t *node, cudaGraph_t graph,
-				   const cudaGraphNode_t *dependencies, size_t count,
-				   const struct cudaMemsetParams *fill)
-{
-	CUcontext context;
-	cudaError_t error = vgpu_context();
-
-	if (error == cudaSuccess)
-		error = vgpu_error(cuCtxGetCurrent(&context));
-	if (error == cudaSuccess)
-		error = vgpu_error(cuGraphAddMemsetNode(node, graph, dependencies, count,
-							(const CUDA_MEMSET_NODE_PARAMS *)fill,
-							context));
-	return vgpu_done(error);
-}
-
-cudaError_t cudaGraphMemsetNodeGetParams(cudaGraphNode_t node, struct cudaMemsetParams *fill)
-{
-	VGPU_RETURN_DRIVER(cuGraphMemsetNodeGetParams(node, (CUDA_MEMSET_NODE_PARAMS *)fill));
-}
-
-cudaError_t cudaGraphMemsetNodeSetParams(cudaGraphNode_t node, const struct cudaMemsetParams *fill)
-{
-	VGPU_RETURN_DRIVER(cuGraphMemsetNodeSetParams(node, (const CUDA_MEMSET_NODE_PARAMS *)fill));
+	VGPU_RETURN_DRIVER(cuGraphExecHostNodeSetParams(instance, node,
+							(const CUDA_HOST_NODE_PARAMS *)function));
 }
 
 /* The others. */
+
+cudaError_t cudaGraphNodeGetEnabled(cudaGraphExec_t instance, cudaGraphNode_t node,
+				    unsigned int *enabled)
+{
+	VGPU_RETURN_DRIVER(cuGraphNodeGetEnabled(instance, node, enabled));
+}
+
+cudaError_t cudaGraphNodeSetEnabled(cudaGraphExec_t instance, cudaGraphNode_t node,
+				    unsigned int enabled)
+{
+	VGPU_RETURN_DRIVER(cuGraphNodeSetEnabled(instance, node, enabled));
+}
+
+cudaError_t cudaGraphExecChildGraphNodeSetParams(cudaGraphExec_t instance, cudaGraphNode_t node,
+						 cudaGraph_t child)
+{
+	VGPU_RETURN_DRIVER(cuGraphExecChildGraphNodeSetParams(instance, node, child));
+}
 
 cudaError_t cudaGraphAddEmptyNode(cudaGraphNode_t *node, cudaGraph_t graph,
 				  const cudaGraphNode_t *dependencies, size_t count)
@@ -265,4 +184,16 @@ cudaError_t cudaGraphEventWaitNodeGetEvent(cudaGraphNode_t node, cudaEvent_t *ev
 cudaError_t cudaGraphEventWaitNodeSetEvent(cudaGraphNode_t node, cudaEvent_t event)
 {
 	VGPU_RETURN_DRIVER(cuGraphEventWaitNodeSetEvent(node, event));
+}
+
+cudaError_t cudaGraphExecEventRecordNodeSetEvent(cudaGraphExec_t instance, cudaGraphNode_t node,
+						 cudaEvent_t event)
+{
+	VGPU_RETURN_DRIVER(cuGraphExecEventRecordNodeSetEvent(instance, node, event));
+}
+
+cudaError_t cudaGraphExecEventWaitNodeSetEvent(cudaGraphExec_t instance, cudaGraphNode_t node,
+					       cudaEvent_t event)
+{
+	VGPU_RETURN_DRIVER(cuGraphExecEventWaitNodeSetEvent(instance, node, event));
 }

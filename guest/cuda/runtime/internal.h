@@ -85,6 +85,8 @@ cudaError_t vgpu_kernel(struct vgpu_symbol *symbol, CUfunction *function);
 cudaError_t vgpu_kernel_of(const void *host, CUfunction *function);
 /* A variable in the current context: cudaErrorInvalidSymbol if nothing is known of it. */
 cudaError_t vgpu_variable_of(const void *host, CUdeviceptr *address, size_t *bytes);
+/* A part of one: cudaErrorInvalidValue where it has not as many bytes. */
+cudaError_t vgpu_part_of(const void *symbol, size_t offset, size_t bytes, CUdeviceptr *address);
 
 /* The kernel that is that function in the current context, or NULL. */
 const void *vgpu_host_of(CUfunction function);

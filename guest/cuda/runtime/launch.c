@@ -26,13 +26,14 @@ static cudaError_t outcome(CUresult result, dim3 grid, dim3 block)
 	return vgpu_error(result);
 }
 
-/* Here both take an address that is no kernel's for a handle. */
+/* Here CUDA 12 too takes an address that is no kernel's for a handle. */
 static cudaError_t kernel_at(const void *host, CUfunction *function)
 {
-	struct vgpu_symbol *symbol = vgpu_symbol_find(host);
+	cudaError_t error = vgpu_kernel_of(host, function);
 
-	return symbol && !symbol->variable ? vgpu_kernel(symbol, function)
-					   : cudaErrorInvalidResourceHandle;
+	return error == VGPU_UNKNOWN_KERNEL && !vgpu_symbol_find(host)
+		       ? cudaErrorInvalidResourceHandle
+		       : error;
 }
 
 static cudaError_t launch(CUfunction function, dim3 grid, dim3 block, void **arguments,

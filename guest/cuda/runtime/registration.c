@@ -13,16 +13,10 @@
 
 #define FIRST_ROOM 1024u
 
-struct loaded { /* an image in one context */
-	uint64_t context_id;
-	CUmodule module;
-	struct loaded *next;
-};
-
 struct vgpu_binary {
-	const void *wrapper; /* as the compiler laid it out; cuModuleLoadData takes it */
+	const void *wrapper; /* as the compiler laid it out; the driver takes it so */
 	pthread_mutex_t lock;
-	struct loaded *loaded; /* guarded by lock */
+	CUlibrary library; /* NULL before its first use; guarded by lock */
 };
 
 /*
@@ -181,33 +175,28 @@ VGPU_EXPORT void __cudaRegisterVar(void **handle, char *host, char *device, cons
 
 /* Images. */
 
-static cudaError_t image(struct vgpu_binary *binary, uint64_t context_id, CUmodule *module)
+/* Costs nothing yet: the driver loads the image where it is used first. */
+static cudaError_t library_of(struct vgpu_binary *binary, CUlibrary *library)
 {
+	CUlibraryOption option = CU_LIBRARY_BINARY_IS_PRESERVED;
+	void *preserved = (void *)1;
 	CUresult result = CUDA_SUCCESS;
-	struct loaded *found;
 
 	pthread_mutex_lock(&binary->lock);
-	for (found = binary->loaded; found && found->context_id != context_id;)
-		found = found->next;
-	if (!found) {
-		found = calloc(1, sizeof(*found));
-		if (found)
-			result = cuModuleLoadData(&found->module, binary->wrapper);
-		else
-			result = CUDA_ERROR_OUT_OF_MEMORY;
-		if (result == CUDA_SUCCESS) {
-			found->context_id = context_id;
-			found->next = binary->loaded;
-			binary->loaded = found;
-		} else {
-			free(found);
-			found = NULL;
-		}
-	}
+	if (!binary->library)
+		result = cuLibraryLoadData(&binary->library, binary->wrapper, NULL, NULL, 0,
+					   &option, &preserved, 1);
+	*library = binary->library;
 	pthread_mutex_unlock(&binary->lock);
-	if (found)
-		*module = found->module;
 	return vgpu_error(result);
+}
+
+static cudaError_t module_of(struct vgpu_binary *binary, CUmodule *module)
+{
+	CUlibrary library;
+	cudaError_t error = library_of(binary, &library);
+
+	return error == cudaSuccess ? vgpu_error(cuLibraryGetModule(module, library)) : error;
 }
 
 static cudaError_t current_context_id(uint64_t *id)
@@ -237,7 +226,7 @@ cudaError_t vgpu_kernel(struct vgpu_symbol *symbol, CUfunction *function)
 		if (atomic_load(&symbol->context_id) == id)
 			return cudaSuccess;
 	}
-	error = image(symbol->binary, id, &module);
+	error = module_of(symbol->binary, &module);
 	if (error == cudaSuccess)
 		error = vgpu_error(cuModuleGetFunction(function, module, symbol->name));
 	if (error == cudaErrorSymbolNotFound)
@@ -253,10 +242,15 @@ cudaError_t vgpu_kernel(struct vgpu_symbol *symbol, CUfunction *function)
 cudaError_t vgpu_kernel_of(const void *host, CUfunction *function)
 {
 	struct vgpu_symbol *symbol = vgpu_symbol_find(host);
+	cudaError_t error;
 
-	if (!symbol || symbol->variable)
-		return VGPU_UNKNOWN_KERNEL;
-	return vgpu_kernel(symbol, function);
+	if (symbol)
+		return symbol->variable ? VGPU_UNKNOWN_KERNEL : vgpu_kernel(symbol, function);
+	/* What is no address of the program's may be a kernel's handle. */
+	error = vgpu_context();
+	if (error == cudaSuccess)
+		error = vgpu_error(cuKernelGetFunction(function, (CUkernel)host));
+	return error == cudaErrorInvalidResourceHandle ? VGPU_UNKNOWN_KERNEL : error;
 }
 
 const void *vgpu_host_of(CUfunction function)
@@ -277,17 +271,45 @@ cudaError_t vgpu_variable_of(const void *host, CUdeviceptr *address, size_t *byt
 {
 	struct vgpu_symbol *symbol = vgpu_symbol_find(host);
 	CUmodule module;
-	uint64_t id;
 	cudaError_t error;
 
 	if (!symbol || !symbol->variable)
 		return cudaErrorInvalidSymbol;
-	error = current_context_id(&id);
+	error = vgpu_context();
 	if (error == cudaSuccess)
-		error = image(symbol->binary, id, &module);
+		error = module_of(symbol->binary, &module);
 	if (error == cudaSuccess)
 		error = vgpu_error(cuModuleGetGlobal(address, bytes, module, symbol->name));
 	return error == cudaErrorSymbolNotFound ? cudaErrorInvalidSymbol : error;
+}
+
+cudaError_t vgpu_part_of(const void *symbol, size_t offset, size_t bytes, CUdeviceptr *address)
+{
+	size_t size;
+	cudaError_t error = vgpu_variable_of(symbol, address, &size);
+
+	if (error == cudaSuccess && (offset > size || bytes > size - offset))
+		error = cudaErrorInvalidValue;
+	*address += error == cudaSuccess ? offset : 0;
+	return error;
+}
+
+cudaError_t cudaGetKernel(cudaKernel_t *kernel, const void *host)
+{
+	struct vgpu_symbol *symbol = vgpu_symbol_find(host);
+	CUlibrary library;
+	cudaError_t error;
+
+	if (!kernel)
+		return vgpu_done(cudaErrorInvalidValue);
+	if (!symbol || symbol->variable)
+		return vgpu_done(VGPU_UNKNOWN_KERNEL);
+	error = vgpu_context();
+	if (error == cudaSuccess)
+		error = library_of(symbol->binary, &library);
+	if (error == cudaSuccess)
+		error = vgpu_error(cuLibraryGetKernel((CUkernel *)kernel, library, symbol->name));
+	return vgpu_done(error);
 }
 
 cudaError_t cudaGetSymbolAddress(void **address, const void *symbol)

@@ -20,7 +20,16 @@ from vgpu_stub.cli.exec_command import program_environment
 
 CUDA = Path(__file__).resolve().parents[3] / "guest/cuda"
 (RUNTIME,) = (library for library in LIBRARIES if library.name == "runtime")
-PROGRAMS = ("device", "faults", "graph", "launch", "memory", "stream")
+PROGRAMS = (
+    "device",
+    "faults",
+    "graph",
+    "graph_changes",
+    "launch",
+    "library",
+    "memory",
+    "stream",
+)
 STREAMS = ("legacy", "per_thread")
 
 pytestmark = pytest.mark.device
