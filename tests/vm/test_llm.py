@@ -27,6 +27,7 @@ llama-completion $model -ngl 99 $greedy > /tmp/device
 llama-completion $model -ngl 0 -dev none $greedy > /tmp/cpu
 cmp /tmp/device /tmp/cpu
 echo "text: $(cat /tmp/device)"
+python3 /opt/vgpu-stub/workloads/ollama_discovery.py
 """
 
 
@@ -52,4 +53,5 @@ def test_llama_cpp_in_a_guest(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("  CUDA0: VGPU-STUB software GPU (") == 3
+    assert "library=CUDA compute=6.1 name=CUDA0" in done.stdout
     assert re.search(r"^text: +hello\S+", done.stdout, re.MULTILINE), done.stdout
