@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from vgpu_host.decode import HEADER_BYTES, Decoder
 from vgpu_host.executors.base import CudaError, Graph, GraphOperation, Stream
@@ -33,8 +33,7 @@ _NEVER_NODES: Final = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class GraphNode:
+class GraphNode(NamedTuple):
     """A node as the guest described it: earlier nodes that it waits for, and a command."""
 
     dependencies: tuple[int, ...]

@@ -155,6 +155,7 @@ struct vgpu_nodes_writer {
 	size_t room;
 	uint32_t nodes;
 	uint32_t kernels;
+	bool names_host_memory;
 	struct vgpu_context *context; /* of all nodes so far; NULL: none yet */
 	struct vgpu_node *failed;     /* the node that made it fail, or NULL */
 };
@@ -170,6 +171,8 @@ CUresult vgpu_graph_write(struct vgpu_graph *graph, uint32_t stage,
 struct vgpu_stage { /* a part of a graph on the device; 0: nothing of it is the device's */
 	uint32_t remote;
 	uint32_t kernels;
+	uint8_t *sent; /* its nodes, as the device has them; NULL: they name host memory */
+	size_t sent_bytes;
 };
 
 struct vgpu_exec {

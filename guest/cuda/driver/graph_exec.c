@@ -75,15 +75,34 @@ static CUresult send_stage(const struct vgpu_exec *exec, struct vgpu_stage *stag
 	return status;
 }
 
-static CUresult write_and_send(struct vgpu_exec *exec, uint32_t stage, struct vgpu_node **failed)
+/*
+ * Programs update graphs with what they hold already. A number of host memory may
+ * stand for other memory by now, so nodes with such are always sent.
+ */
+static bool has_these(const struct vgpu_stage *stage, const struct vgpu_nodes_writer *writer)
 {
+	return stage->sent && !writer->names_host_memory && stage->sent_bytes == writer->bytes &&
+	       !memcmp(stage->sent, writer->data, writer->bytes);
+}
+
+static CUresult write_and_send(struct vgpu_exec *exec, uint32_t number, struct vgpu_node **failed)
+{
+	struct vgpu_stage *stage = &exec->stages[number];
 	struct vgpu_nodes_writer writer = { 0 };
-	CUresult status = vgpu_graph_write(exec->graph, stage, &writer);
+	CUresult status = vgpu_graph_write(exec->graph, number, &writer);
 
 	if (status == CUDA_SUCCESS && writer.context && writer.context != exec->object.context)
 		status = CUDA_ERROR_NOT_SUPPORTED;
-	if (status == CUDA_SUCCESS && writer.nodes)
-		status = send_stage(exec, &exec->stages[stage], &writer);
+	if (status == CUDA_SUCCESS && writer.nodes && !has_these(stage, &writer)) {
+		free(stage->sent);
+		stage->sent = NULL;
+		status = send_stage(exec, stage, &writer);
+		if (status == CUDA_SUCCESS && !writer.names_host_memory) {
+			stage->sent = writer.data;
+			stage->sent_bytes = writer.bytes;
+			writer.data = NULL;
+		}
+	}
 	if (failed)
 		*failed = writer.failed ? writer.failed->original : NULL;
 	free(writer.data);
@@ -162,6 +181,8 @@ static CUresult discard(struct vgpu_exec *exec)
 		if (exec->stages[i].remote && status == CUDA_SUCCESS)
 			status = vgpu_submit(&command, sizeof(command));
 	}
+	for (uint32_t i = 0; i < exec->stage_count; i++)
+		free(exec->stages[i].sent);
 	free(exec->stages);
 	if (exec->graph)
 		vgpu_graph_destroy(exec->graph);

@@ -78,7 +78,7 @@ CUresult vgpu_node_set_launch(struct vgpu_node *node, const struct vgpu_launch *
 {
 	struct vgpu_function *function = launch->function;
 	size_t bytes = sizeof(struct vgpu_cmd_launch_kernel) + function->info.parameter_bytes;
-	struct vgpu_cmd_launch_kernel *command = malloc(bytes);
+	struct vgpu_cmd_launch_kernel *command = calloc(1, bytes); /* gaps between parameters */
 	CUresult status;
 
 	if (!command)

@@ -88,6 +88,7 @@ static CUresult emit_slice(struct vgpu_nodes_writer *writer, const struct waits 
 	uint64_t destination = (to->device ? to->start : to->offset) + z * to->slice;
 	uint64_t source = (from->device ? from->start : from->offset) + z * from->slice;
 
+	writer->names_host_memory |= !to->device || !from->device;
 	if (copy->Height > 1) {
 		struct vgpu_cmd_copy_2d command = vgpu_encode_copy_2d(
 			context, destination, to->pitch, source, from->pitch, copy->WidthInBytes,

@@ -98,5 +98,6 @@ int main(int count, char **arguments)
 	for (int i = 0; i < threads; i++)
 		CHECK(!pthread_join(running[i], NULL));
 	CHECK(atomic_load(&wrong) == 0);
+	OK(cuDevicePrimaryCtxRelease(0));
 	return report();
 }
