@@ -134,7 +134,7 @@
 #define VGPU_BLAS_HEMV 0x24 /* the same, A Hermitian */
 #define VGPU_BLAS_TRMV 0x25 /* B = op(A) B; A triangular, B a vector */
 #define VGPU_BLAS_TRSV 0x26 /* solves op(A) X = B; A triangular, the vector X replaces B */
-#define VGPU_BLAS_AXPY 0x40 /* B = alpha A + B; vectors from here on, of length n */
+#define VGPU_BLAS_AXPY 0x40 /* B = alpha A + B; from here on vectors of length n; alpha is of C's type */
 #define VGPU_BLAS_SCAL 0x41 /* A = alpha A; alpha is of C's type */
 #define VGPU_BLAS_COPY 0x42 /* B = A */
 #define VGPU_BLAS_SWAP 0x43 /* exchanges A and B */

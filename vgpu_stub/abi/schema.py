@@ -231,7 +231,11 @@ CONSTANTS: Final = (
         ("BLAS_HEMV", 36, "the same, A Hermitian"),
         ("BLAS_TRMV", 37, "B = op(A) B; A triangular, B a vector"),
         ("BLAS_TRSV", 38, "solves op(A) X = B; A triangular, the vector X replaces B"),
-        ("BLAS_AXPY", 64, "B = alpha A + B; vectors from here on, of length n"),
+        (
+            "BLAS_AXPY",
+            64,
+            "B = alpha A + B; from here on vectors of length n; alpha is of C's type",
+        ),
         ("BLAS_SCAL", 65, "A = alpha A; alpha is of C's type"),
         ("BLAS_COPY", 66, "B = A"),
         ("BLAS_SWAP", 67, "exchanges A and B"),

@@ -124,7 +124,96 @@ static cublasStatus_t reduce(cublasHandle_t handle, __u32 routine, cudaDataType 
 		return reduce(handle, ROUTINE, TYPE, X(n, x, incx), result, RESULT);               \
 	}
 
+/* What the functions named Ex compute with: float for half and bfloat16, else the type itself. */
+static bool is_execution_type(cudaDataType execution, cudaDataType type)
+{
+	switch (type) {
+	case CUDA_R_16F:
+	case CUDA_R_16BF:
+		return execution == CUDA_R_32F;
+	case CUDA_R_32F:
+	case CUDA_R_64F:
+	case CUDA_C_32F:
+	case CUDA_C_64F:
+		return execution == type;
+	default:
+		return false;
+	}
+}
+
+static cudaDataType real_of(cudaDataType type)
+{
+	if (type == CUDA_C_32F)
+		return CUDA_R_32F;
+	return type == CUDA_C_64F ? CUDA_R_64F : type;
+}
+
+static cublasStatus_t scaled_ex(cublasHandle_t handle, __u32 routine, cudaDataType type,
+				const struct vectors *of, const void *alpha, cudaDataType scale,
+				cudaDataType execution)
+{
+	if (!blas_handle_alive(handle))
+		return CUBLAS_STATUS_NOT_INITIALIZED;
+	if (!is_execution_type(execution, type) || scale != execution)
+		return CUBLAS_STATUS_NOT_SUPPORTED;
+	return scaled(handle, routine, type, of, alpha, scale);
+}
+
+static cublasStatus_t reduce_ex(cublasHandle_t handle, __u32 routine, cudaDataType type,
+				const struct vectors *of, void *result, cudaDataType kind,
+				cudaDataType execution)
+{
+	if (!blas_handle_alive(handle))
+		return CUBLAS_STATUS_NOT_INITIALIZED;
+	if (!is_execution_type(execution, kind))
+		return CUBLAS_STATUS_NOT_SUPPORTED;
+	return reduce(handle, routine, type, of, result, kind);
+}
+
+#define DEFINE_DOT_EX(NAME, ROUTINE, INT)                                                          \
+	CUBLAS_EXPORT cublasStatus_t NAME(cublasHandle_t handle, INT n, const void *x,             \
+					  cudaDataType x_type, INT incx, const void *y,            \
+					  cudaDataType y_type, INT incy, void *result,             \
+					  cudaDataType result_type, cudaDataType execution)        \
+	{                                                                                          \
+		if (x_type != y_type || x_type != result_type)                                     \
+			return CUBLAS_STATUS_NOT_SUPPORTED;                                        \
+		return reduce_ex(handle, ROUTINE, x_type, XY(n, x, incx, y, incy), result,         \
+				 result_type, execution);                                          \
+	}
+
+#define DEFINE_EX(INT, SUFFIX)                                                                     \
+	DEFINE_DOT_EX(cublasDotEx##SUFFIX, VGPU_BLAS_DOT, INT)                                     \
+	DEFINE_DOT_EX(cublasDotcEx##SUFFIX, VGPU_BLAS_DOTC, INT)                                   \
+	CUBLAS_EXPORT cublasStatus_t cublasNrm2Ex##SUFFIX(                                         \
+		cublasHandle_t handle, INT n, const void *x, cudaDataType x_type, INT incx,        \
+		void *result, cudaDataType result_type, cudaDataType execution)                    \
+	{                                                                                          \
+		if (result_type != real_of(x_type))                                                \
+			return CUBLAS_STATUS_NOT_SUPPORTED;                                        \
+		return reduce_ex(handle, VGPU_BLAS_NRM2, x_type, X(n, x, incx), result,            \
+				 result_type, execution);                                          \
+	}                                                                                          \
+	CUBLAS_EXPORT cublasStatus_t cublasScalEx##SUFFIX(                                         \
+		cublasHandle_t handle, INT n, const void *alpha, cudaDataType alpha_type, void *x, \
+		cudaDataType x_type, INT incx, cudaDataType execution)                             \
+	{                                                                                          \
+		return scaled_ex(handle, VGPU_BLAS_SCAL, x_type, X(n, x, incx), alpha, alpha_type, \
+				 execution);                                                       \
+	}                                                                                          \
+	CUBLAS_EXPORT cublasStatus_t cublasAxpyEx##SUFFIX(                                         \
+		cublasHandle_t handle, INT n, const void *alpha, cudaDataType alpha_type,          \
+		const void *x, cudaDataType x_type, INT incx, void *y, cudaDataType y_type,        \
+		INT incy, cudaDataType execution)                                                  \
+	{                                                                                          \
+		if (x_type != y_type)                                                              \
+			return CUBLAS_STATUS_NOT_SUPPORTED;                                        \
+		return scaled_ex(handle, VGPU_BLAS_AXPY, x_type, XY(n, x, incx, y, incy), alpha,   \
+				 alpha_type, execution);                                           \
+	}
+
 #define DEFINE_ALL(INT, INDEX, SUFFIX)                                                             \
+	DEFINE_EX(INT, SUFFIX)                                                                     \
 	DEFINE_COMMON(S, CUDA_R_32F, INT, SUFFIX)                                                  \
 	DEFINE_COMMON(D, CUDA_R_64F, INT, SUFFIX)                                                  \
 	DEFINE_COMMON(C, CUDA_C_32F, INT, SUFFIX)                                                  \

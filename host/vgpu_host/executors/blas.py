@@ -190,7 +190,7 @@ class BlasCall:
                 return self._gemm_scale_type()
             case Routine.HERK:
                 return self.a_type.real
-            case Routine.SCAL:
+            case Routine.SCAL | Routine.AXPY:
                 return self.c_type
             case _:
                 return self.a_type

@@ -97,7 +97,14 @@ _SIGNATURES: Final = {
     (Routine.ASUM, ""): ("{result}asum", "n a a_step c"),
     (Routine.AMAX, ""): ("i{t}amax", "n a a_step c"),
     (Routine.AMIN, ""): ("i{t}amin", "n a a_step c"),
+    (Routine.AXPY, "_ex"): ("axpy_ex", "n alpha c_type a a_type a_step b b_type b_step execution"),
+    (Routine.SCAL, "_ex"): ("scal_ex", "n alpha c_type a a_type a_step execution"),
+    (Routine.DOT, "_ex"): ("dot_ex", "n a a_type a_step b b_type b_step c c_type execution"),
+    (Routine.DOTC, "_ex"): ("dotc_ex", "n a a_type a_step b b_type b_step c c_type execution"),
+    (Routine.NRM2, "_ex"): ("nrm2_ex", "n a a_type a_step c c_type execution"),
 }
+#: Types that vectors are computed with in float, by the functions named Ex.
+_HALVES: Final = frozenset((DataType.R_16F, DataType.R_16BF))
 _GEMM_DEFAULT: Final = -1
 _INT_MAX: Final = (1 << 31) - 1
 _SCALAR_BYTES: Final = 16
@@ -149,13 +156,20 @@ class CudaBlas:
             mode = "_batched"
         elif call.batch != 1:
             mode = "_strided_batched"
+        elif call.a_type in _HALVES and call.routine is not Routine.GEMM:
+            mode = "_ex"
         try:
             name, arguments = _SIGNATURES[call.routine, mode]
         except KeyError:
             text = f"cuBLAS has no {call.routine.name} of that kind of batch"
             raise CudaError(_NOT_SUPPORTED, text) from None
         alpha, beta = self._scalar_addresses(call)
-        known = {"alpha": alpha, "beta": beta, "algorithm": _GEMM_DEFAULT}
+        known = {
+            "alpha": alpha,
+            "beta": beta,
+            "algorithm": _GEMM_DEFAULT,
+            "execution": DataType.R_32F,
+        }
         values = [
             known[each] if each in known else getattr(call, each) for each in arguments.split()
         ]

@@ -186,6 +186,23 @@ def test_scaled_vector(device: Device, kind: DataType, scale: str) -> None:
     check(vector.values(), alpha * x, kind)
 
 
+@pytest.mark.parametrize("kind", [DataType.R_16F, DataType.R_16BF])
+def test_half_vectors_are_computed_in_float(device: Device, kind: DataType) -> None:
+    x, y = random_array(19, (257,), kind), random_array(20, (257,), kind)
+    wide = [each.astype(np.float64) for each in (x, y)]
+    length = reduced(device, Routine.NRM2, kind, kind, x, None)
+    assert abs(length - np.linalg.norm(wide[0])) <= 2 * EPSILON[kind] * np.linalg.norm(wide[0])
+    product = reduced(device, Routine.DOT, kind, kind, x, y)
+    assert abs(product - wide[0] @ wide[1]) <= 2 * EPSILON[kind] * abs(wide[0] @ wide[1]) + 1e-4
+    first, second = Vector(device, x, kind, 2), Vector(device, y, kind)
+    call = replace(call_of(Routine.AXPY, kind, n=257, a_step=2), c_type=DataType.R_32F)
+    call = replace(call, a=first.pointer, b=second.pointer, alpha=scalar(0.5, DataType.R_32F))
+    device.executor.blas(call, None)
+    check(second.values(), wide[0] / 2 + wide[1], kind)
+    device.executor.blas(replace(call, routine=Routine.SCAL), None)
+    check(first.values(), wide[0] / 2, kind)
+
+
 def reduced(
     device: Device, routine: Routine, kind: DataType, c_type: DataType, x: Array, y: Array | None
 ) -> Array:

@@ -323,6 +323,25 @@ def check_vectors(cublas: Library, letter: str) -> None:
     gives(f"I{letter.lower()}amin_v2", sizes.argmin() + 1, index, first, 1)
 
 
+def check_half_vectors(cublas: Library) -> None:
+    """Level 1 with the type of each argument given: half, computed in float."""
+    x, y = cublas.random("H", 2, N)
+    first, second = cublas.upload(x), cublas.upload(y)
+    half, single = Enum(NUMBERS["H"]), Enum(NUMBERS["S"])
+    two, result = np.float32(2), np.zeros(1, np.float16)
+    target = result.ctypes.data_as(c_void_p)
+    wide = [each.astype(np.float32) for each in (x, y)]
+    for name in ("DotEx", "DotcEx"):
+        cublas(name, N, first, half, 1, second, half, 1, target, half, single)
+        assert np.isclose(result[0], wide[0] @ wide[1], rtol=2e-3)
+    cublas("Nrm2Ex", N, first, half, 1, target, half, single)
+    assert np.isclose(result[0], np.linalg.norm(wide[0]), rtol=2e-3)
+    cublas("AxpyEx", N, two, single, first, half, 1, second, half, 1, single)
+    check(cublas, second, 2 * x + y, "H")
+    cublas("ScalEx", N, two, single, first, half, 1, single)
+    check(cublas, first, 2 * x, "H")
+
+
 def check_copies(cublas: Library, driver: Driver) -> None:
     """Vectors and matrices between host and device; the asynchronous ones on a stream."""
     size = c_int64 if cublas.suffix else c_int
@@ -410,6 +429,7 @@ def main() -> int:
             check_products(cublas, "C", "Cgemm3m", "", "Cgemm3mEx")
             check_products(cublas, "Z", "Zgemm3m", "", "")
             check_products_of_any_type(cublas)
+            check_half_vectors(cublas)
             check_copies(cublas, driver)
         cublas.suffix = ""
         check_log(cublas)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from vgpu_host.executors.blas import BlasCall, Diagonal, Fill, Operation, Routine
+from vgpu_host.executors.blas import BlasCall, DataType, Diagonal, Fill, Operation, Routine
 from vgpu_host.executors.software.blas_matrices import (
     added,
     operated,
@@ -12,7 +14,7 @@ from vgpu_host.executors.software.blas_matrices import (
     symmetric,
     triangle,
 )
-from vgpu_host.executors.software.blas_memory import Array, Memory
+from vgpu_host.executors.software.blas_memory import Array, Memory, store, widened
 from vgpu_host.executors.software.blas_triangular import substitute
 
 
@@ -93,14 +95,15 @@ def axpy(memory: Memory, call: BlasCall) -> None:
     """y = alpha x + y."""
     alpha, _ = scalars(memory, call)
     y = _y(memory, call)
-    y += alpha * _x(memory, call)
+    total = alpha * widened(_x(memory, call), call.a_type) + widened(y, call.a_type)
+    store(y, total, call.a_type)
 
 
 def scal(memory: Memory, call: BlasCall) -> None:
     """x = alpha x."""
     alpha, _ = scalars(memory, call)
     x = _x(memory, call)
-    x *= alpha
+    store(x, alpha * widened(x, call.a_type), call.a_type)
 
 
 def copy(memory: Memory, call: BlasCall) -> None:
@@ -116,34 +119,39 @@ def swap(memory: Memory, call: BlasCall) -> None:
     y[...] = kept
 
 
+def _give(memory: Memory, call: BlasCall, value: Any) -> None:
+    """Write a result; half and bfloat16 are rounded here, once."""
+    computed = np.array([value])
+    if call.c_type in (DataType.R_16F, DataType.R_16BF):
+        computed = computed.astype(np.float32)
+    store(memory.vector(call.c, 1, 1, call.c_type), computed, call.c_type)
+
+
 def dot(memory: Memory, call: BlasCall) -> None:
     """The sum of x y, or of conj(x) y."""
-    x, y = _x(memory, call), _y(memory, call)
-    result = memory.vector(call.c, 1, 1, call.c_type)
-    result[0] = np.dot(x.conj() if call.routine is Routine.DOTC else x, y)
+    x, y = (widened(each(memory, call), call.a_type) for each in (_x, _y))
+    _give(memory, call, np.dot(x.conj() if call.routine is Routine.DOTC else x, y))
 
 
 def nrm2(memory: Memory, call: BlasCall) -> None:
     """The Euclidean length, scaled so that no square overflows or vanishes."""
-    magnitudes = np.abs(_forward(memory, call))
-    result = memory.vector(call.c, 1, 1, call.c_type)
+    magnitudes = np.abs(widened(_forward(memory, call), call.a_type))
     largest = magnitudes.max(initial=0)
-    if largest == 0 or not np.isfinite(largest):
-        result[0] = largest
-        return
-    result[0] = largest * np.sqrt(np.sum(np.square(magnitudes / largest)))
+    if largest != 0 and np.isfinite(largest):
+        largest *= np.sqrt(np.sum(np.square(magnitudes / largest)))
+    _give(memory, call, largest)
 
 
 def asum(memory: Memory, call: BlasCall) -> None:
     """The sum of |re| + |im|."""
-    memory.vector(call.c, 1, 1, call.c_type)[0] = _size(_forward(memory, call)).sum()
+    _give(memory, call, _size(_forward(memory, call)).sum())
 
 
 def extreme(memory: Memory, call: BlasCall) -> None:
     """Index from 1 of the first of the largest, or smallest, |re| + |im|; 0 without elements."""
     sizes = _size(_forward(memory, call))
     find = np.argmax if call.routine is Routine.AMAX else np.argmin
-    memory.vector(call.c, 1, 1, call.c_type)[0] = find(sizes) + 1 if sizes.size else 0
+    _give(memory, call, find(sizes) + 1 if sizes.size else 0)
 
 
 def _forward(memory: Memory, call: BlasCall) -> Array:
