@@ -29,7 +29,13 @@ Snapshot = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ChannelUse:
-    """Counters of one channel at one moment; times in seconds, `cpu_s` is the process's own."""
+    """Counters of one channel at one moment.
+
+    Attributes:
+        busy_s: Time in which the device worked, in seconds: for this channel, or for everybody.
+        busy_for_all: Whether that is the time for everybody.
+        cpu_s: Processor time of the process.
+    """
 
     pid: int
     process: str
@@ -40,6 +46,7 @@ class ChannelUse:
     bytes_to_device: int
     bytes_to_host: int
     busy_s: float
+    busy_for_all: bool
     memory_bytes: int
     cpu_s: float
     refused: Mapping[str, int]
@@ -138,7 +145,7 @@ class ActivityRecorder:
             use = _channel_use(row, max(cpu_s, earlier))
             if snapshot["executor"] == "cuda":
                 # There a worker is busy with queueing, not with the work.
-                use = replace(use, busy_s=self._gpu_s)
+                use = replace(use, busy_s=self._gpu_s, busy_for_all=True)
             samples.append((now, use))
 
     def _count_gpu_time(self, now: float, snapshot: Snapshot) -> None:
@@ -167,6 +174,7 @@ def _channel_use(row: Mapping[str, Any], cpu_s: float) -> ChannelUse:
         bytes_to_device=host["bytes_to_device"],
         bytes_to_host=host["bytes_to_host"],
         busy_s=host["busy_ns"] / 1e9,
+        busy_for_all=False,
         memory_bytes=host["memory_bytes"],
         cpu_s=cpu_s,
         refused=row["refused_functions"],

@@ -24,12 +24,13 @@ _BROKEN: Final = {46, 214, 700, 702, 710, 714, 715, 716, 717, 718, 719, 999}
 _NO_CODE: Final = {209, 218, 222}
 _NOT_SUPPORTED: Final = 801
 _NO_DEVICE: Final = 100
+_NOT_INITIALIZED: Final = 3
 
 _MIB: Final = 1 << 20
 #: From this share of the time on the device is busy.
 _BUSY_SHARE: Final = 0.5
 #: From this share of the time on the processor is, on a machine that may have other work too.
-_CPU_SHARE: Final = 0.25
+_CPU_SHARE: Final = 0.1
 #: Processor time of a call and of a wait, with polling, at most.
 _CALL_CPU_S: Final = 0.3e-3
 #: Fewer launches say nothing about how a program uses the device.
@@ -178,6 +179,15 @@ def _initialisation(evidence: Evidence, process: Process) -> Verdict | None:
     call = process.failure
     if not process.journal or not call or process.journal.device:
         return None
+    if call.status == _NOT_INITIALIZED and _parent_has_device(evidence, process):
+        return Verdict(
+            Code.DRIVER_INIT_FAILED,
+            "a forked child cannot use the device that its parent has opened",
+            tuple(_failed(process)),
+            "start processes with spawn (Python: multiprocessing.set_start_method), or fork before"
+            " the first CUDA call",
+            process.pid,
+        )
     reasons = tuple(process.journal.notes[-2:])
     where = (*_failed(process), *reasons)
     said = " ".join(reasons)
@@ -204,6 +214,14 @@ def _initialisation(evidence: Evidence, process: Process) -> Verdict | None:
         where,
         "the last line says why; VGPU_STUB_LOG=info and the device server's log say more",
         process.pid,
+    )
+
+
+def _parent_has_device(evidence: Evidence, process: Process) -> bool:
+    return any(
+        other.journal and other.journal.device
+        for other in evidence.processes
+        if process.journal and other.pid == process.journal.parent
     )
 
 
@@ -401,8 +419,11 @@ def _figures(uses: list[Use]) -> Iterator[str]:
 def _contention(uses: list[Use]) -> Verdict | None:
     active = [use for use in uses if use.launches >= _FEW_LAUNCHES and use.share > 0.2]
     span = max((use.span_s for use in active), default=0.0)
-    total = sum(use.busy_s for use in active)
-    if len(active) < 2 or total <= 1.2 * span:
+    if any(use.last.busy_for_all for use in active):
+        total, limit = max(use.busy_s for use in active), 0.9 * span
+    else:
+        total, limit = sum(use.busy_s for use in active), 1.2 * span
+    if len(active) < 2 or total <= limit:
         return None
     return Verdict(
         Code.CONTENDED,

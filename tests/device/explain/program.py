@@ -83,6 +83,14 @@ def init() -> None:
         raise CallError(f"cuInit: {status}")
 
 
+def fork() -> None:
+    """A child that goes on with its parent's device."""
+    device = Device()
+    if os.fork() == 0:
+        device.allocate(MIB)
+    os.wait()
+
+
 def look() -> None:
     """Finds the device and makes a context."""
     device = Device()
@@ -211,21 +219,25 @@ def runtime(path: str) -> None:
 WAYS = {
     way.__name__: way
     for way in (
-        *(
-            init,
-            look,
-            compute,
-            forever,
-            once,
-            waits,
-            launches,
-            copies,
-            processor,
-            idle,
-            stray,
-            too_new,
-        ),
-        *(too_much, missing, refused, table, load, runtime),
+        init,
+        fork,
+        look,
+        compute,
+        forever,
+        once,
+        waits,
+        launches,
+        copies,
+        processor,
+        idle,
+        stray,
+        too_new,
+        too_much,
+        missing,
+        refused,
+        table,
+        load,
+        runtime,
     )
 }
 

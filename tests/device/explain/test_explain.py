@@ -194,6 +194,13 @@ def test_a_device_without_workers_cannot_be_opened(workers: WorkerPool) -> None:
     assert "cannot start a worker" in seen
 
 
+def test_a_forked_child_cannot_use_its_parents_device() -> None:
+    code, seen = verdict(*PYTHON, "fork")
+    assert code == "DRIVER_INIT_FAILED"
+    assert "cuMemAlloc_v2" in seen
+    assert "CUDA_ERROR_NOT_INITIALIZED" in seen
+
+
 # -- starting the runtime ------------------------------------------------------------------------
 
 
