@@ -45,7 +45,7 @@ VGPU_EXPORT cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *host)
 	struct vgpu_symbol *symbol = vgpu_symbol_find(host);
 
 	if (!symbol || symbol->variable)
-		return vgpu_done(VGPU_UNKNOWN_KERNEL);
+		return vgpu_done(cudaErrorInvalidDeviceFunction);
 	*kernel = (cudaKernel_t)symbol;
 	return cudaSuccess;
 }

@@ -32,6 +32,8 @@ cudaError_t cudaFuncSetSharedMemConfig(const void *host, enum cudaSharedMemConfi
 
 	if (error == cudaSuccess)
 		error = vgpu_error(cuFuncSetSharedMemConfig(function, (CUsharedconfig)config));
+	else
+		error = vgpu_error_before_13(error);
 	return vgpu_done(error);
 }
 

@@ -54,6 +54,8 @@ cudaError_t cudaFuncSetCacheConfig(const void *host, enum cudaFuncCache config)
 
 	if (error == cudaSuccess)
 		error = vgpu_error(cuFuncSetCacheConfig(function, (CUfunc_cache)config));
+	else
+		error = vgpu_error_before_13(error);
 	return vgpu_done(error);
 }
 
@@ -64,16 +66,22 @@ cudaError_t cudaFuncGetName(const char **name, const void *host)
 	if (!name)
 		return vgpu_done(cudaErrorInvalidValue);
 	if (!symbol || symbol->variable)
-		return vgpu_done(VGPU_UNKNOWN_KERNEL);
+		return vgpu_done(cudaErrorInvalidResourceHandle);
 	*name = symbol->name;
 	return cudaSuccess;
 }
 
 cudaError_t cudaGetFuncBySymbol(cudaFunction_t *function, const void *host)
 {
+	struct vgpu_symbol *symbol = vgpu_symbol_find(host);
 	CUfunction found;
-	cudaError_t error = function ? vgpu_kernel_of(host, &found) : cudaErrorInvalidValue;
+	cudaError_t error;
 
+	if (!function)
+		return vgpu_done(cudaErrorInvalidValue);
+	if (!symbol || symbol->variable)
+		return vgpu_done(cudaErrorInvalidDeviceFunction);
+	error = vgpu_kernel(symbol, &found);
 	if (error == cudaSuccess)
 		*function = (cudaFunction_t)found;
 	return vgpu_done(error);

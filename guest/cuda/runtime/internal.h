@@ -58,6 +58,14 @@ cudaError_t vgpu_current_device(CUdevice *device);
 		return vgpu_driver_done(call);                                                     \
 	} while (0)
 
+/* In CUDA 12 the oldest functions of kernels do not call a bad address a bad handle. */
+static inline cudaError_t vgpu_error_before_13(cudaError_t error)
+{
+	return CUDART_VERSION < 13000 && error == cudaErrorInvalidResourceHandle
+		       ? cudaErrorInvalidDeviceFunction
+		       : error;
+}
+
 /* registration.c: what compiled programs tell about their device code. */
 
 struct vgpu_binary;
@@ -77,11 +85,8 @@ struct vgpu_symbol {	  /* a kernel or a variable */
 struct vgpu_symbol *vgpu_symbol_find(const void *host);
 /* A kernel in the current context; loads its image at first use. */
 cudaError_t vgpu_kernel(struct vgpu_symbol *symbol, CUfunction *function);
-/* An address that is no kernel's: CUDA 13 takes it for a kernel's handle. */
-#define VGPU_UNKNOWN_KERNEL                                                                        \
-	(CUDART_VERSION < 13000 ? cudaErrorInvalidDeviceFunction : cudaErrorInvalidResourceHandle)
-
-/* The same by host address: VGPU_UNKNOWN_KERNEL if nothing is known of it. */
+/* The same by host address, or by the handle of a kernel: cudaErrorInvalidResourceHandle if it is
+ * neither. */
 cudaError_t vgpu_kernel_of(const void *host, CUfunction *function);
 /* A variable in the current context: cudaErrorInvalidSymbol if nothing is known of it. */
 cudaError_t vgpu_variable_of(const void *host, CUdeviceptr *address, size_t *bytes);

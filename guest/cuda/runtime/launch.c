@@ -26,16 +26,6 @@ static cudaError_t outcome(CUresult result, dim3 grid, dim3 block)
 	return vgpu_error(result);
 }
 
-/* Here CUDA 12 too takes an address that is no kernel's for a handle. */
-static cudaError_t kernel_at(const void *host, CUfunction *function)
-{
-	cudaError_t error = vgpu_kernel_of(host, function);
-
-	return error == VGPU_UNKNOWN_KERNEL && !vgpu_symbol_find(host)
-		       ? cudaErrorInvalidResourceHandle
-		       : error;
-}
-
 static cudaError_t launch(CUfunction function, dim3 grid, dim3 block, void **arguments,
 			  size_t shared_bytes, cudaStream_t stream)
 {
@@ -52,7 +42,7 @@ cudaError_t cudaLaunchKernel(const void *host, dim3 grid, dim3 block, void **arg
 			     size_t shared_bytes, cudaStream_t stream)
 {
 	CUfunction function;
-	cudaError_t error = kernel_at(host, &function);
+	cudaError_t error = vgpu_kernel_of(host, &function);
 
 	if (error == cudaSuccess)
 		error = launch(function, grid, block, arguments, shared_bytes, stream);
@@ -99,7 +89,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ho
 		.attrs = (CUlaunchAttribute *)config->attrs,
 		.numAttrs = config->numAttrs,
 	};
-	error = kernel_at(host, &function);
+	error = vgpu_kernel_of(host, &function);
 	if (error == cudaSuccess)
 		error = outcome(cuLaunchKernelEx(&driver, function, arguments, NULL),
 				config->gridDim, config->blockDim);

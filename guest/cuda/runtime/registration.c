@@ -245,12 +245,13 @@ cudaError_t vgpu_kernel_of(const void *host, CUfunction *function)
 	cudaError_t error;
 
 	if (symbol)
-		return symbol->variable ? VGPU_UNKNOWN_KERNEL : vgpu_kernel(symbol, function);
+		return symbol->variable ? cudaErrorInvalidResourceHandle
+					: vgpu_kernel(symbol, function);
 	/* What is no address of the program's may be a kernel's handle. */
 	error = vgpu_context();
 	if (error == cudaSuccess)
 		error = vgpu_error(cuKernelGetFunction(function, (CUkernel)host));
-	return error == cudaErrorInvalidResourceHandle ? VGPU_UNKNOWN_KERNEL : error;
+	return error;
 }
 
 const void *vgpu_host_of(CUfunction function)
@@ -303,7 +304,7 @@ cudaError_t cudaGetKernel(cudaKernel_t *kernel, const void *host)
 	if (!kernel)
 		return vgpu_done(cudaErrorInvalidValue);
 	if (!symbol || symbol->variable)
-		return vgpu_done(VGPU_UNKNOWN_KERNEL);
+		return vgpu_done(cudaErrorInvalidDeviceFunction);
 	error = vgpu_context();
 	if (error == cudaSuccess)
 		error = library_of(symbol->binary, &library);

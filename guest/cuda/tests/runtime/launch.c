@@ -148,6 +148,13 @@ static void check_functions(void)
 	      cudaErrorInvalidValue);
 	OK(cudaGetFuncBySymbol(&function, (const void *)scale_kernel));
 	CHECK(function != NULL);
+	FAILS(cudaGetFuncBySymbol(&function, (const void *)unknown_kernel),
+	      cudaErrorInvalidDeviceFunction);
+	FAILS(cudaFuncGetAttributes(&attributes, (const void *)unknown_kernel),
+	      cudaErrorInvalidResourceHandle);
+	FAILS(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, (const void *)unknown_kernel,
+							    128, 0),
+	      cudaErrorInvalidResourceHandle);
 
 	OK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, (const void *)scale_kernel, 128,
 							 0));

@@ -80,7 +80,7 @@ static void check_registered_kernel(void)
 	OK(cudaGetKernel(&kernel, (const void *)scale_kernel));
 	OK(cudaGetKernel(&again, (const void *)scale_kernel));
 	CHECK(kernel == again && scaled(kernel, 9) == 9);
-	FAILS(cudaGetKernel(&again, (const void *)unknown_kernel), NO_KERNEL);
+	FAILS(cudaGetKernel(&again, (const void *)unknown_kernel), cudaErrorInvalidDeviceFunction);
 
 	OK(cudaGetKernel(&kernel, (const void *)reverse_kernel));
 	OK(cudaKernelSetAttributeForDevice(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,

@@ -188,7 +188,7 @@ __attribute__((destructor)) static void unregister_program(void)
 
 /* Where CUDA 12 and 13 differ. */
 #if CUDART_VERSION < 13000
-#define NO_KERNEL cudaErrorInvalidDeviceFunction
+#define NO_KERNEL cudaErrorInvalidDeviceFunction /* of cudaFuncSetCacheConfig and its like */
 #define BAD_SHAPE cudaErrorInvalidConfiguration
 #else
 #define NO_KERNEL cudaErrorInvalidResourceHandle
