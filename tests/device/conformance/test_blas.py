@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vgpu_host.executors.base import GraphOperation
 from vgpu_host.executors.blas import (
+    BlasCall,
     ComputeType,
     DataType,
     Diagonal,
@@ -135,7 +137,7 @@ def test_gemm_of_a_batch_with_scalars_and_room_between_columns(
     )
 
 
-def gemm_of_ones(device: Device, k: int, c: Array) -> tuple[Matrices, object]:
+def gemm_of_ones(device: Device, k: int, c: Array) -> tuple[Matrices, BlasCall]:
     rows, columns = c.shape
     ones = Matrices(device, np.ones((1, rows, max(k, 1)), np.float32), DataType.R_32F)
     others = Matrices(device, np.ones((1, max(k, 1), columns), np.float32), DataType.R_32F)
@@ -200,6 +202,34 @@ def test_work_keeps_the_order_of_its_stream(device: Device) -> None:
     device.wait(device.executor.stream_synchronize(stream))
     np.testing.assert_array_equal(result.values()[0], np.full((64, 64), 27, np.float32))
     device.executor.stream_destroy(stream)
+
+
+@pytest.mark.parametrize("workspace_bytes", [0, 4 << 20])
+def test_graph_repeats_its_products(device: Device, workspace_bytes: int) -> None:
+    executor = device.executor
+    result, call = gemm_of_ones(device, 7, np.zeros((64, 64), np.float32))
+    call = replace(call, beta=scalar(2, DataType.R_32F))
+    workspace = executor.memory_allocate(workspace_bytes) if workspace_bytes else 0
+    call = replace(call, workspace=workspace, workspace_bytes=workspace_bytes)
+    executor.blas_prepare()
+    operations = [
+        GraphOperation((), lambda stream: executor.memset(result.pointer, 0, 4, 64 * 64, stream)),
+        GraphOperation((0,), lambda stream: executor.blas(call, stream)),
+        GraphOperation((1,), lambda stream: executor.blas(call, stream)),
+    ]
+    graph = executor.graph_instantiate(operations)
+    np.testing.assert_array_equal(result.values()[0], np.zeros((64, 64), np.float32))
+    stream = executor.stream_create(1, 0)
+    for _ in range(3):
+        executor.graph_launch(graph, stream)
+    executor.graph_update(graph, [*operations, GraphOperation((2,), operations[2].queue)])
+    device.wait(executor.stream_synchronize(stream))
+    np.testing.assert_array_equal(result.values()[0], np.full((64, 64), 21, np.float32))
+    executor.graph_launch(graph, stream)
+    device.wait(executor.stream_synchronize(stream))
+    np.testing.assert_array_equal(result.values()[0], np.full((64, 64), 49, np.float32))
+    executor.graph_destroy(graph)
+    executor.stream_destroy(stream)
 
 
 @pytest.mark.parametrize("diagonal", Diagonal)
