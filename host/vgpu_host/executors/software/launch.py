@@ -19,6 +19,7 @@ import numpy as np
 
 from .arena import Arena, round_up
 from .codegen.state import (
+    CONTEXT_ALIGNMENT,
     FAULT_ADDRESS,
     FAULT_ASSERT,
     FAULT_STOPPED,
@@ -81,9 +82,9 @@ class _Worker:
     def reserve(self, size: int) -> None:
         """Have at least `size` bytes of context for suspended warps."""
         if size > self._context_size:
-            self._context = ctypes.create_string_buffer(size + 64)
+            self._context = ctypes.create_string_buffer(size + CONTEXT_ALIGNMENT)
             self._context_size = size
-            address = round_up(ctypes.addressof(self._context), 64)
+            address = round_up(ctypes.addressof(self._context), CONTEXT_ALIGNMENT)
             struct.pack_into("<Q", self.block, WORKER["context"], address)
 
 

@@ -274,7 +274,9 @@ class Function:
         with self._lock:
             if self._compiled is None:
                 try:
-                    address, self._code = self._gpu.compiler.compile(self._text.llvm)
+                    address, self._code = self._gpu.compiler.compile(
+                        self._text.llvm, optimize=not self._text.is_large
+                    )
                 except RuntimeError as error:
                     raise PtxError(
                         CudaResult.INVALID_PTX, f"{self.name}: types do not fit together: {error}"

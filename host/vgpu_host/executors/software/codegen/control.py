@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vgpu_host.executors.software.arena import round_up
 from vgpu_host.executors.software.cfg import Block, is_barrier
 from vgpu_host.executors.software.ir import BITS, WARP_SIZE, Immediate, Instruction, registers_of
 
 from .access import end_kernel, trap
 from .emitter import Emitter, Value, integer
 from .registry import emit, handles
-from .state import FAULT_STOPPED, LAUNCH, WORKER, worker_field
+from .state import CONTEXT_ALIGNMENT, FAULT_STOPPED, LAUNCH, WORKER, worker_field
+
+#: Live registers at the starts of all blocks together, beyond which a kernel's registers stay in
+#: memory: LLVM would merge most of them in most blocks, for minutes. CUB's segmented sort has
+#: 100,000, the largest attention kernel of llama.cpp 27,000.
+_MOST_LIVE = 40000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,10 @@ class ControlFlow:
         self.suspensions: list[Suspension] = []
         self.context: dict[str, int] = {}
         self.context_size = 0
+        #: Registers that always live in the context, and are no values of LLVM.
+        self.resident: frozenset[str] = frozenset()
+        if sum(map(len, self.analysis.live)) > _MOST_LIVE:
+            self.resident = frozenset().union(*self.analysis.live)
 
     def emit_blocks(self) -> None:
         """Emit every block, then the end of the kernel."""
@@ -185,18 +195,12 @@ class ControlFlow:
         if reduces:
             self._contribute(barrier)
         masked = self.is_masked(index) or self.is_masked(target)
-        live = set(self.analysis.live[target])
-        waiting: list[int] = []
         self._wait(target, emitter.mask_bits)
-        if self.is_masked(index):
-            waiting = list(range(len(self.blocks)))
-            for other in range(len(self.blocks)):
-                live |= self.analysis.live[other]
-        else:
-            waiting = [target]
+        waiting = self._waiting(index)
+        live = self._live_at(*waiting) - self.resident
         number = len(self.suspensions) + 1
         suspension = Suspension(
-            number, index, target, masked, tuple(sorted(live)), tuple(waiting), barrier
+            number, index, target, masked, tuple(sorted(live)), waiting, barrier
         )
         self.suspensions.append(suspension)
         for register in suspension.registers:
@@ -208,6 +212,27 @@ class ControlFlow:
             value = emitter.define(f"load {like.type}, ptr %wait{other}", like.type)
             emitter.line(f"store {value}, ptr {self._saved(f'wait {other}', like).ref}")
         emitter.line(f"ret i32 {number}")
+
+    def _waiting(self, index: int) -> tuple[int, ...]:
+        """Blocks at which lanes may be when `index` ends with a barrier; they are nowhere else."""
+        target = self.blocks[index].successors[0]
+        return tuple(sorted({target, *self.analysis.waiting.get(index, ())}))
+
+    def _live_at(self, *blocks: int) -> set[str]:
+        return {name for block in blocks for name in self.analysis.live[block]}
+
+    def emit_residents(self) -> list[str]:
+        """Say where registers are that live in the context; returns what sets them to zero."""
+        zeroing = []
+        for register in sorted(self.resident):
+            slot, like = self.emitter.slot(register)
+            del self.emitter.allocas[slot]
+            size = BITS[like.type] // 8 * (WARP_SIZE if like.vector else 1) or 4
+            self.context_size = round_up(self.context_size, min(CONTEXT_ALIGNMENT, max(8, size)))
+            place, self.context_size = self.context_size, self.context_size + size
+            self.emitter.line(f"{slot} = getelementptr i8, ptr %context, i64 {place}")
+            zeroing.append(f"store {like.llvm_type} zeroinitializer, ptr {slot}")
+        return zeroing
 
     def _check_barrier(self, barrier: Instruction) -> None:
         emitter = self.emitter

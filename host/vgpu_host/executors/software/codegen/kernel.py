@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vgpu_host.executors.software.arena import round_up
 from vgpu_host.executors.software.ir import WARP_SIZE, Body
 from vgpu_host.executors.software.uniformity import Analysis
 
@@ -24,7 +25,7 @@ from .control import ControlFlow
 from .driver import DECLARATIONS, driver
 from .emitter import Emitter, Layout, Value, lanes
 from .special import read_special
-from .state import LAUNCH, WORKER
+from .state import CONTEXT_ALIGNMENT, LAUNCH, WORKER
 from .subnormals import Flushing
 
 #: Every module that registers instructions; importing them fills the table.
@@ -45,10 +46,17 @@ FAMILIES = (
 
 @dataclass(frozen=True, slots=True)
 class KernelText:
-    """LLVM IR of a kernel, and the bytes of context that each of its warps needs at barriers."""
+    """LLVM IR of a kernel.
+
+    Attributes:
+        llvm: the text of the module.
+        context_size: bytes that each of its warps needs at barriers.
+        is_large: whether optimising it would take minutes.
+    """
 
     llvm: str
     context_size: int
+    is_large: bool
 
 
 def generate(body: Body, analysis: Analysis, layout: Layout) -> KernelText:
@@ -61,11 +69,12 @@ def generate(body: Body, analysis: Analysis, layout: Layout) -> KernelText:
     resumptions, emitter.lines = emitter.lines, []
     _prologue(emitter, flow)
     prologue = emitter.lines
-    context_size = -(-flow.context_size // 64) * 64
+    context_size = round_up(flow.context_size, CONTEXT_ALIGNMENT)
     by_thread = emitter.flushing is Flushing.THREAD
     subnormals = ' "denormal-fp-math"="preserve-sign,preserve-sign"' if by_thread else ""
     parts = [
-        "define internal i32 @warp(ptr %launch, ptr %worker, ptr %context, i32 %resume, i32 %warp)"
+        "define internal i32 @warp("
+        "ptr %launch, ptr %worker, ptr noalias %context, i32 %resume, i32 %warp)"
         f' nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512"{subnormals} {{',
         "entry:",
         *(f"{slot} = alloca {kind}, align 64" for slot, kind in emitter.allocas.items()),
@@ -85,7 +94,7 @@ def generate(body: Body, analysis: Analysis, layout: Layout) -> KernelText:
         driver(context_size, by_thread),
         '!0 = !{!"branch_weights", i32 1, i32 100000}',
     ]
-    return KernelText("\n".join(parts) + "\n", context_size)
+    return KernelText("\n".join(parts) + "\n", context_size, bool(flow.resident))
 
 
 def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
@@ -117,8 +126,10 @@ def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
         emitter.line(f"%wait{block} = alloca {kind}")
         emitter.line(f"store {kind} 0, ptr %wait{block}")
     cases = " ".join(f"i32 {s.number}, label %resume{s.number}" for s in flow.suspensions)
+    zeroing = flow.emit_residents()
     emitter.line(f"switch i32 %resume, label %start [ {cases} ]")
     emitter.label("start")
+    emitter.lines += zeroing
     if flow.is_masked(0):
         emitter.line("store i32 %mask.start.bits, ptr %wait0")
         emitter.line("br label %visit0")

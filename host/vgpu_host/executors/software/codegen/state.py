@@ -54,6 +54,8 @@ WORKER = {
     "vote_count": 80,
 }
 WORKER_SIZE = 128
+#: The context of a warp starts at a multiple of this: what LLVM assumes of its widest vector.
+CONTEXT_ALIGNMENT = 256
 
 #: Value of `fault_code` for each way a kernel can end early, before it becomes a CUresult.
 FAULT_ADDRESS, FAULT_TRAP, FAULT_STOPPED, FAULT_ASSERT = 1, 2, 3, 4
