@@ -374,12 +374,12 @@ class CudaExecutor:
         cuMemHostUnregister does not wait for them: the device would go on writing to memory that
         the guest has taken back (seen with driver 580.159).
         """
-        if address not in self._registered:
-            return
         for context in self._contexts:
             # A context that a kernel has broken says so here, and copies nothing any more.
             with contextlib.suppress(CudaError), self._within(context.context):
                 self._call("cuCtxSynchronize")
+        if address not in self._registered:
+            return  # it could not be locked; graphs copy it all the same
         self._registered.discard(address)
         try:
             with self._within(self._base):
