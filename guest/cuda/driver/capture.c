@@ -263,7 +263,7 @@ void vgpu_capture_forget_stream(struct vgpu_stream *stream)
 		vgpu_capture_invalidate(capture);
 		stop_stream(stream);
 	}
-	pthread_mutex_unlock(&vgpu_graph_lock);
+	leave(CUDA_SUCCESS);
 }
 
 void vgpu_captures_forget(struct vgpu_context *context, uint64_t context_id)
@@ -278,7 +278,7 @@ void vgpu_captures_forget(struct vgpu_context *context, uint64_t context_id)
 		if (origin->context == context && origin->context_id == context_id)
 			vgpu_capture_abandon(capture);
 	}
-	pthread_mutex_unlock(&vgpu_graph_lock);
+	leave(CUDA_SUCCESS);
 }
 
 /* Work of a capturing stream. The lock is held from begin_node() to end_node(). */

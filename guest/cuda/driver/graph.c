@@ -117,6 +117,7 @@ void vgpu_graph_destroy(struct vgpu_graph *graph)
 		graph->first = node->next;
 		discard_node(node);
 	}
+	vgpu_user_objects_drop(graph);
 	vgpu_pool_give(&graphs, graph);
 }
 
@@ -236,6 +237,8 @@ CUresult vgpu_graph_clone(const struct vgpu_graph *graph, struct vgpu_graph **ou
 			status = vgpu_set_add(&copies[place]->dependencies,
 					      copies[node->dependencies.nodes[i]->place]);
 	free(copies);
+	if (status == CUDA_SUCCESS)
+		status = vgpu_user_objects_share(clone, graph);
 	clone->next_node_id = graph->next_node_id;
 	clone->original_id = graph->id;
 	if (status == CUDA_SUCCESS)
@@ -298,12 +301,6 @@ CUresult vgpu_enter_node(CUgraphNode handle, struct vgpu_node **node)
 		return CUDA_SUCCESS;
 	pthread_mutex_unlock(&vgpu_graph_lock);
 	return CUDA_ERROR_INVALID_VALUE;
-}
-
-CUresult vgpu_leave_graphs(CUresult status)
-{
-	pthread_mutex_unlock(&vgpu_graph_lock);
-	return status;
 }
 
 CUresult cuGraphDestroy(CUgraph handle)

@@ -34,9 +34,10 @@ struct vgpu_graph {
 	uint32_t count;
 	uint32_t id;
 	uint32_t next_node_id;
-	bool capturing;	      /* a capture adds nodes to it */
-	bool owned;	      /* by a child graph node or an executable graph */
-	uint32_t original_id; /* of a clone: the graph that it was made of */
+	struct vgpu_retained *retained; /* user_object.c */
+	bool capturing;			/* a capture adds nodes to it */
+	bool owned;			/* by a child graph node or an executable graph */
+	uint32_t original_id;		/* of a clone: the graph that it was made of */
 };
 
 /* What a node does beyond its type. */
@@ -77,7 +78,8 @@ struct vgpu_node {
 /* Take the lock and look a handle up; the lock is held only when they succeed. */
 CUresult vgpu_enter_graph(CUgraph handle, struct vgpu_graph **graph);
 CUresult vgpu_enter_node(CUgraphNode handle, struct vgpu_node **node);
-CUresult vgpu_leave_graphs(CUresult status); /* gives the lock back */
+/* Gives the lock back, and runs destructors of user objects (user_object.c). */
+CUresult vgpu_leave_graphs(CUresult status);
 CUresult vgpu_graph_create(struct vgpu_graph **graph);
 void vgpu_graph_destroy(struct vgpu_graph *graph);
 CUresult vgpu_graph_clone(const struct vgpu_graph *graph, struct vgpu_graph **clone);
@@ -94,6 +96,10 @@ void vgpu_node_run_in(struct vgpu_node *node, struct vgpu_context *context);
 struct vgpu_node *vgpu_node_in_clone(const struct vgpu_graph *clone,
 				     const struct vgpu_node *original);
 CUresult vgpu_edges_plain(const CUgraphEdgeData *data, size_t count);
+
+/* user_object.c: what a graph holds, for its clone too; and when it goes. */
+CUresult vgpu_user_objects_share(struct vgpu_graph *clone, const struct vgpu_graph *graph);
+void vgpu_user_objects_drop(struct vgpu_graph *graph);
 
 /* graph_nodes.c: contents of nodes, checked as the calls that they stand for. */
 CUresult vgpu_node_set_command(struct vgpu_node *node, const void *command, size_t bytes);

@@ -109,17 +109,22 @@ static CUresult write_and_send(struct vgpu_exec *exec, uint32_t number, struct v
 	return status;
 }
 
-/* Launches that still use them have to be over before they go. */
-static void release_stand_ins(struct vgpu_exec *exec)
+/* Launches that use what is taken away have to be over. */
+static void finish_launches(const struct vgpu_exec *exec)
 {
 	struct vgpu_cmd_context_synchronize command =
 		vgpu_encode_context_synchronize(vgpu_context_handle(exec->object.context));
 	struct vgpu_reply reply;
 
-	if (!exec->has_stand_ins)
-		return;
 	if (vgpu_object_alive(&exec->object))
 		vgpu_context_call(exec->object.context, &command, sizeof(command), NULL, 0, &reply);
+}
+
+static void release_stand_ins(struct vgpu_exec *exec)
+{
+	if (!exec->has_stand_ins)
+		return;
+	finish_launches(exec);
 	vgpu_stand_ins_release(exec->graph);
 	exec->has_stand_ins = false;
 }
@@ -174,6 +179,8 @@ static CUresult discard(struct vgpu_exec *exec)
 	CUresult status = CUDA_SUCCESS;
 
 	release_stand_ins(exec);
+	if (exec->graph && exec->graph->retained)
+		finish_launches(exec);
 	for (uint32_t i = 0; i < exec->stage_count && vgpu_object_alive(&exec->object); i++) {
 		struct vgpu_cmd_graph_destroy command = vgpu_encode_graph_destroy(
 			vgpu_context_handle(exec->object.context), exec->stages[i].remote);
@@ -351,7 +358,7 @@ void vgpu_graphs_forget(struct vgpu_context *context, uint64_t context_id)
 
 	pthread_mutex_lock(&vgpu_graph_lock);
 	vgpu_pool_each(&execs, forget_one, &forgotten);
-	pthread_mutex_unlock(&vgpu_graph_lock);
+	vgpu_leave_graphs(CUDA_SUCCESS);
 }
 
 CUresult cuGraphExecGetFlags(CUgraphExec handle, cuuint64_t *flags)

@@ -149,8 +149,10 @@
 #define cuGraphNodeSetEnabled vgpu_do_cuGraphNodeSetEnabled
 #define cuGraphNodeSetParams vgpu_do_cuGraphNodeSetParams
 #define cuGraphNodeSetParams_v2 vgpu_do_cuGraphNodeSetParams_v2
+#define cuGraphReleaseUserObject vgpu_do_cuGraphReleaseUserObject
 #define cuGraphRemoveDependencies vgpu_do_cuGraphRemoveDependencies
 #define cuGraphRemoveDependencies_v2 vgpu_do_cuGraphRemoveDependencies_v2
+#define cuGraphRetainUserObject vgpu_do_cuGraphRetainUserObject
 #define cuGraphUpload vgpu_do_cuGraphUpload
 #define cuGraphUpload_ptsz vgpu_do_cuGraphUpload_ptsz
 #define cuInit vgpu_do_cuInit
@@ -302,3 +304,6 @@
 #define cuStreamWaitEvent vgpu_do_cuStreamWaitEvent
 #define cuStreamWaitEvent_ptsz vgpu_do_cuStreamWaitEvent_ptsz
 #define cuThreadExchangeStreamCaptureMode vgpu_do_cuThreadExchangeStreamCaptureMode
+#define cuUserObjectCreate vgpu_do_cuUserObjectCreate
+#define cuUserObjectRelease vgpu_do_cuUserObjectRelease
+#define cuUserObjectRetain vgpu_do_cuUserObjectRetain

@@ -149,8 +149,10 @@ CUresult vgpu_do_cuGraphNodeGetType(CUgraphNode hNode, CUgraphNodeType *type);
 CUresult vgpu_do_cuGraphNodeSetEnabled(CUgraphExec hGraphExec, CUgraphNode hNode, unsigned int isEnabled);
 CUresult vgpu_do_cuGraphNodeSetParams(CUgraphNode hNode, CUgraphNodeParams *nodeParams);
 CUresult vgpu_do_cuGraphNodeSetParams_v2(CUgraphNode hNode, CUgraphNodeParams *nodeParams);
+CUresult vgpu_do_cuGraphReleaseUserObject(CUgraph graph, CUuserObject object, unsigned int count);
 CUresult vgpu_do_cuGraphRemoveDependencies(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to, size_t numDependencies);
 CUresult vgpu_do_cuGraphRemoveDependencies_v2(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to, const CUgraphEdgeData *edgeData, size_t numDependencies);
+CUresult vgpu_do_cuGraphRetainUserObject(CUgraph graph, CUuserObject object, unsigned int count, unsigned int flags);
 CUresult vgpu_do_cuGraphUpload(CUgraphExec hGraph, CUstream hStream);
 CUresult vgpu_do_cuGraphUpload_ptsz(CUgraphExec hGraphExec, CUstream hStream);
 CUresult vgpu_do_cuInit(unsigned int Flags);
@@ -302,3 +304,6 @@ CUresult vgpu_do_cuStreamUpdateCaptureDependencies_v2_ptsz(CUstream hStream, CUg
 CUresult vgpu_do_cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int Flags);
 CUresult vgpu_do_cuStreamWaitEvent_ptsz(CUstream hStream, CUevent hEvent, unsigned int Flags);
 CUresult vgpu_do_cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode);
+CUresult vgpu_do_cuUserObjectCreate(CUuserObject *object_out, void *ptr, CUhostFn destroy, unsigned int initialRefcount, unsigned int flags);
+CUresult vgpu_do_cuUserObjectRelease(CUuserObject object, unsigned int count);
+CUresult vgpu_do_cuUserObjectRetain(CUuserObject object, unsigned int count);

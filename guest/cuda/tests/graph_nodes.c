@@ -477,6 +477,44 @@ static void check_pageable_memory(void)
 	OK(cuGraphDestroy(graph));
 }
 
+/* The destructor runs once, when neither the program nor a graph holds the object. */
+static void check_user_objects(void)
+{
+	unsigned int destroyed = 0;
+	CUgraphNode nodes[3];
+	CUgraph graph = build(nodes);
+	CUuserObject object;
+	CUgraphExec exec;
+	CUgraph clone;
+
+	FAILS(cuUserObjectCreate(&object, &destroyed, count_call, 1, 0), CUDA_ERROR_INVALID_VALUE);
+	OK(cuUserObjectCreate(&object, &destroyed, count_call, 1,
+			      CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+	OK(cuGraphRetainUserObject(graph, object, 2, 0));
+	OK(cuUserObjectRelease(object, 1));
+	OK(cuGraphReleaseUserObject(graph, object, 1));
+	OK(cuGraphClone(&clone, graph));
+	OK(cuGraphInstantiate(&exec, graph, 0));
+	OK(cuGraphDestroy(graph));
+	OK(cuGraphDestroy(clone));
+	run(exec);
+	CHECK(destroyed == 0);
+	CHECK(is(y, 3 * 2 + 1));
+	OK(cuGraphExecDestroy(exec));
+	OK(cuStreamSynchronize(stream));
+	for (unsigned int i = 0; i < 1000 && !*(volatile unsigned int *)&destroyed; i++)
+		OK(cuCtxSynchronize()); /* natively another thread calls it, soon */
+	CHECK(destroyed == 1);
+	OK(cuUserObjectCreate(&object, &destroyed, count_call, 1,
+			      CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+	OK(cuGraphCreate(&graph, 0));
+	OK(cuGraphRetainUserObject(graph, object, 1, CU_GRAPH_USER_OBJECT_MOVE));
+	OK(cuGraphDestroy(graph));
+	for (unsigned int i = 0; i < 1000 && *(volatile unsigned int *)&destroyed < 2; i++)
+		OK(cuCtxSynchronize());
+	CHECK(destroyed == 2);
+}
+
 /* Freed memory of a graph is refused, not copied. */
 static void check_freed_host_memory(void)
 {
@@ -523,6 +561,7 @@ int main(int count, char **arguments)
 	check_rectangles();
 	check_host_functions();
 	check_pageable_memory();
+	check_user_objects();
 	/* Natively this is undefined. */
 	if (count < 2 || strcmp(arguments[1], "native"))
 		check_freed_host_memory();
