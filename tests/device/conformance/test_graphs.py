@@ -195,7 +195,7 @@ def test_update_may_change_everything(device: Device, log: Log) -> None:
     graph = executor.graph_instantiate(log.chain("ab"))
     executor.graph_launch(graph, None)
     fill = GraphOperation((1,), lambda stream: executor.memset(target, 7, 1, 16, stream))
-    executor.graph_update(graph, [*log.chain("cd"), fill, *()])
+    executor.graph_update(graph, [*log.chain("cd"), fill])
     executor.graph_launch(graph, None)
     assert log.read() == "abcd"
     assert device.download(target, 16) == b"\7" * 16
