@@ -168,6 +168,10 @@ _WITHOUT_RESULT = frozenset(
         "nanosleep",
         "brkpt",
         "vprintf",
+        "cp",
+        "griddepcontrol",
+        "applypriority",
+        "discard",
         "__assertfail",
         "pmevent",
     ]

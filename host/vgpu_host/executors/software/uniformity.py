@@ -25,7 +25,7 @@ from .ir import (
 
 _VECTOR_SPECIALS = ("%tid", "%laneid", "%lanemask")
 _ALWAYS_VECTOR = frozenset(("atom", "shfl", "match"))
-_ALWAYS_UNIFORM = frozenset(("vote", "activemask", "bar", "barrier"))
+_ALWAYS_UNIFORM = frozenset(("vote", "activemask", "redux", "bar", "barrier"))
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ def _is_vector(body: Body, instruction: Instruction, vectors: set[str]) -> bool:
         return False
     if instruction.opcode == "ld" and reads_local(body, instruction):
         return True
-    if instruction.opcode == "cvta" and "local" in instruction.modifiers:
+    if instruction.opcode in ("cvta", "isspacep") and "local" in instruction.modifiers:
         return True
     if any(name in vectors for name in uses(instruction)):
         return True

@@ -16,7 +16,7 @@ from .registry import handles
 
 _SCOPES = "relaxed acquire release acq_rel cta gpu sys cluster global shared shared::cta noftz"
 _OPERATIONS = "add min max and or xor exch cas inc dec"
-_TYPES = "b32 b64 u32 s32 u64 s64 f32 f64 f16x2 f16"
+_TYPES = "b16 b32 b64 u32 s32 u64 s64 f32 f64 f16x2 f16"
 
 
 @handles("atom red", f"{_SCOPES} {_OPERATIONS} {_TYPES}")

@@ -16,9 +16,11 @@ from . import (
     compare,
     control,
     convert,
+    copies,
     floating,
     memory,
     output,
+    video,
     warp,
 )
 from .control import ControlFlow
@@ -37,9 +39,11 @@ FAMILIES = (
     compare,
     control,
     convert,
+    copies,
     floating,
     memory,
     output,
+    video,
     warp,
 )
 

@@ -14,7 +14,7 @@ from vgpu_host.executors.software.ir import (
 from vgpu_host.executors.software.uniformity import reads_local
 
 from .access import load, locate, store
-from .emitter import Emitter, Value
+from .emitter import Emitter, Value, integer
 from .registry import handles
 
 SPACES = ("global", "shared", "local", "param", "const")
@@ -126,6 +126,31 @@ def generic_base(emitter: Emitter, modifiers: tuple[str, ...]) -> Value | None:
     if "param" in modifiers:
         return Value("%params.base", "i64")
     return None
+
+
+@handles("isspacep", "global shared shared::cta local param param::entry const")
+def emit_is_in_space(emitter: Emitter, instruction: Instruction) -> None:
+    """`isspacep`: whether a generic address lies in a space; constants lie in global memory."""
+    target, source = instruction.operands
+    address = emitter.read(source, "u64")
+    arena = Value("%arena.base", "i64")
+    match instruction.modifiers[0].partition("::")[0]:
+        case "shared":
+            start, size = Value("%shared.base", "i64"), Value("%shared.size64", "i64")
+        case "local":
+            start = Value("%local.base", "i64", True)
+            size = integer(emitter.layout.local_size, "i64")
+        case "param":
+            start = Value("%params.base", "i64")
+            size = integer(emitter.layout.parameter_size, "i64")
+        case "const":
+            emitter.write(target, integer(0, "i1"))
+            return
+        case _:
+            # Parameters, shared and local memory follow the memory that programs can allocate.
+            start, size = arena, emitter.op("sub", Value("%params.base", "i64"), arena)
+    distance = emitter.op("sub", address, start)
+    emitter.write(target, emitter.compare("icmp ult", distance, size))
 
 
 @handles("membar fence", "cta gl sys gpu sc acq_rel acquire release proxy alias cluster")

@@ -160,6 +160,32 @@ def emit_match(emitter: Emitter, instruction: Instruction) -> None:
         emitter.write(target, result)
 
 
+_REDUCTIONS = {
+    "add": ("add", 0),
+    "and": ("and", -1),
+    "or": ("or", 0),
+    "xor": ("xor", 0),
+    "min.u32": ("umin", -1),
+    "max.u32": ("umax", 0),
+    "min.s32": ("smin", (1 << 31) - 1),
+    "max.s32": ("smax", -(1 << 31)),
+}
+
+
+@handles("redux", "sync add and or xor min max u32 s32 b32")
+def emit_reduction(emitter: Emitter, instruction: Instruction) -> None:
+    """`redux`: one integer from those of the active lanes."""
+    operation = next(name for name in instruction.modifiers if name != "sync")
+    if operation in ("min", "max"):
+        operation = f"{operation}.{instruction.type}"
+    name, neutral = _REDUCTIONS[operation]
+    value = emitter.widen(emitter.read(instruction.operands[1], "b32"))
+    value = emitter.select(emitter.active(), value, integer(neutral, "i32"))
+    intrinsic = f"llvm.vector.reduce.{name}.v{WARP_SIZE}i32"
+    emitter.declarations.add(f"declare i32 @{intrinsic}({value.llvm_type})")
+    emitter.write(instruction.operands[0], emitter.define(f"call i32 @{intrinsic}({value})", "i32"))
+
+
 @handles("bar barrier", "warp sync")
 def emit_warp_barrier(emitter: Emitter, instruction: Instruction) -> None:
     """`bar.warp.sync`: the lanes of a warp run in step, so only the compiler is held back."""
