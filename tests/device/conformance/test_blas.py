@@ -147,6 +147,20 @@ def gemm_of_ones(device: Device, k: int, c: Array) -> tuple[Matrices, BlasCall]:
     return result, call
 
 
+@pytest.mark.parametrize("kind", [DataType.R_16F, DataType.R_32F])
+def test_a_batch_may_share_a_matrix(device: Device, kind: DataType) -> None:
+    a, b = random_array(6, (1, M, K), kind), random_array(7, (3, K, N), kind)
+    operands = [Matrices(device, each, kind) for each in (a, b, np.zeros((3, M, N)))]
+    call = with_operands(EMPTY, *operands)
+    one = scalar(1, DataType.R_32F)
+    call = replace(call, m=M, n=N, k=K, batch=3, a_stride=0, alpha=one)
+    device.executor.blas(call, None)
+    wide = a.astype(np.float64), b.astype(np.float64)
+    expected, magnitude = wide[0] @ wide[1], np.abs(wide[0]) @ np.abs(wide[1])
+    error = np.abs(operands[2].values() - expected)
+    assert (error <= gemm_error(expected, magnitude, kind, ComputeType.F32)).all()
+
+
 def test_beta_0_does_not_read_c(device: Device) -> None:
     result, call = gemm_of_ones(device, 5, np.full((4, 3), np.nan, np.float32))
     device.executor.blas(call, None)

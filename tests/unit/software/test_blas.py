@@ -75,6 +75,9 @@ def test_matrix_outside_its_allocation_is_an_illegal_address(
         {"batch": 2, "c_stride": 1},
         {"batch": 2, "a_stride": -1},
         {"m": 1 << 40},
+        {"m": 1 << 20, "c_step": 0},
+        {"k": 1 << 40, "a_step": 0, "b_step": 0},
+        {"batch": 1 << 40, "a_stride": 0, "b_stride": 0, "c_stride": 0},
         {"device_scalars": True},
         {"pointer_arrays": True},
     ],
@@ -83,6 +86,14 @@ def test_sizes_beyond_the_allocation_are_an_illegal_address(
     executor: SoftwareExecutor, product: BlasCall, changes: dict[str, int]
 ) -> None:
     assert fault_of(executor, replace(product, **changes)) == ILLEGAL_ADDRESS
+
+
+@pytest.mark.parametrize("routine", [Routine.SYMM, Routine.TRMM, Routine.AXPY, Routine.GER])
+def test_steps_of_zero_do_not_make_the_host_allocate(
+    executor: SoftwareExecutor, product: BlasCall, routine: Routine
+) -> None:
+    huge = replace(product, routine=routine, m=1 << 20, n=1 << 40, a_step=0, b_step=0, c_step=0)
+    assert fault_of(executor, huge) == ILLEGAL_ADDRESS
 
 
 def test_misaligned_matrix_is_a_misaligned_address(

@@ -56,14 +56,15 @@ _ROUTINES: Final[dict[Routine, Callable[[Memory, BlasCall], None]]] = {
 class Blas:
     """Carries out routines of cuBLAS on device memory."""
 
-    def __init__(self, check_range: CheckRange, threads: int | None) -> None:
+    def __init__(self, check_range: CheckRange, total_bytes: int, threads: int | None) -> None:
         """Make one.
 
         Args:
             check_range: Raises DeviceFault where a range is not in an allocation.
+            total_bytes: Device memory.
             threads: Host threads of a routine; all processors of this process by default.
         """
-        self._memory = Memory(check_range)
+        self._memory = Memory(check_range, total_bytes)
         self._threads = threads
 
     def prepare(self) -> None:

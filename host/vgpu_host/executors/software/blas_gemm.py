@@ -12,6 +12,7 @@ import numpy as np
 
 from vgpu_host.executors.blas import BlasCall, ComputeType, DataType, Operation
 from vgpu_host.executors.software.blas_memory import Array, Memory, store, widened
+from vgpu_host.executors.software.errors import CudaResult, DeviceFault
 
 _FLOAT: Final = np.dtype(np.float32)
 #: Types that are converted to float first.
@@ -31,6 +32,8 @@ def gemm(memory: Memory, call: BlasCall) -> None:
         (call.b, *b_shape, call.b_step, call.b_stride),
         (call.c, call.m, call.n, call.c_step, call.c_stride),
     )
+    if call.batch > 1 and not call.c_stride and not call.pointer_arrays:
+        raise DeviceFault(CudaResult.ILLEGAL_ADDRESS, "BLAS: all products of a batch go to one C")
     for a_place, b_place, c_place in batches:
         result = memory.transposed(c_place, call.c_type)
         if call.k == 0 or alpha == 0:
@@ -57,17 +60,18 @@ def gemm(memory: Memory, call: BlasCall) -> None:
 def _operand(
     memory: Memory, name: str, array: Array, kind: DataType, operation: Operation
 ) -> Array:
-    """op(X)' from X'."""
-    wide = array
+    """op(X)' from X'; what the whole batch shares is converted once."""
+    shared = len(array) > 1 and not array.strides[0]
+    wide = array[:1] if shared else array
     if kind in _CONVERTED:
-        wide = widened(array, kind, memory.scratch(name, array.shape, _FLOAT))
+        wide = widened(wide, kind, memory.scratch(name, wide.shape, _FLOAT))
     elif kind is DataType.C_8I:
-        wide = widened(array, kind)
-    if operation is Operation.N:
-        return wide
+        wide = widened(wide, kind)
     if operation is Operation.C and kind.complex:
         wide = wide.conj()
-    return wide.swapaxes(-1, -2)
+    if shared:
+        wide = np.broadcast_to(wide, array.shape)
+    return wide if operation is Operation.N else wide.swapaxes(-1, -2)
 
 
 def _scale(result: Array, beta: Any, kind: DataType) -> None:

@@ -56,8 +56,9 @@ class Place(NamedTuple):
 class Memory:
     """Device memory as arrays."""
 
-    def __init__(self, check_range: CheckRange) -> None:
+    def __init__(self, check_range: CheckRange, total_bytes: int) -> None:
         self._check_range = check_range
+        self._total_bytes = total_bytes
         self._buffers: dict[str, Array] = {}
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -94,6 +95,11 @@ class Memory:
                 high += reach
         first = pointer + size * low
         length = size * (high - low + 1)
+        # Steps of 0 make more elements than there is memory, for which the host has none either.
+        # Only a matrix that a whole batch shares is meant so, and is not copied for each.
+        own = shape[1:] if len(shape) == 3 and not steps[0] else shape
+        if size * math.prod(own) > self._total_bytes:
+            raise DeviceFault(CudaResult.ILLEGAL_ADDRESS, f"BLAS: an operand of shape {shape}")
         alignment = stored.alignment
         if pointer % alignment:
             raise DeviceFault(

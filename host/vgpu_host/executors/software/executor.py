@@ -115,7 +115,7 @@ class SoftwareExecutor:
             watchdog_s=watchdog_s,
             cache_dir=cache_dir,
         )
-        self._blas = Blas(self._gpu.check_range, threads)
+        self._blas = Blas(self._gpu.check_range, self._gpu.total_memory, threads)
         self._current: _Context | None = None
 
     def describe(self) -> DeviceDescription:
