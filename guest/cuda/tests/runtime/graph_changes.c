@@ -238,6 +238,27 @@ static void check_children_and_events(void)
 	OK(cudaEventDestroy(other));
 }
 
+/* An object lives while the program or a graph holds it. */
+static void check_objects(void)
+{
+	atomic_int gone = 0;
+	cudaUserObject_t object;
+	cudaGraph_t graph;
+
+	OK(cudaUserObjectCreate(&object, &gone, note, 1, cudaUserObjectNoDestructorSync));
+	OK(cudaUserObjectRetain(object, 2));
+	OK(cudaUserObjectRelease(object, 2));
+	OK(cudaGraphCreate(&graph, 0));
+	OK(cudaGraphRetainUserObject(graph, object, 2, 0));
+	OK(cudaGraphReleaseUserObject(graph, object, 1));
+	OK(cudaUserObjectRelease(object, 1));
+	CHECK(atomic_load(&gone) == 0);
+	OK(cudaGraphDestroy(graph));
+	for (int i = 0; i < 1000000 && !atomic_load(&gone); i++)
+		OK(cudaStreamSynchronize(stream)); /* its destructor runs in a thread of its own */
+	CHECK(atomic_load(&gone) == 1);
+}
+
 int main(void)
 {
 	OK(cudaMalloc((void **)&numbers, COUNT * sizeof(float)));
@@ -246,6 +267,7 @@ int main(void)
 	check_memory();
 	check_variables();
 	check_children_and_events();
+	check_objects();
 	OK(cudaStreamDestroy(stream));
 	OK(cudaFree(numbers));
 	return report();
