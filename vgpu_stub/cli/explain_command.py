@@ -130,7 +130,7 @@ def print_report(evidence: Evidence, verdict: Verdict) -> None:
                 f" {use.last.bytes_to_host} back, {use.last.busy_s:.3f} s of work,"
                 f" {use.share:.0%} of the time after the first launch"
             )
-    if evidence.server_log:
-        lines.append(f"  the device server ended:\n{evidence.server_log}")
+    if evidence.server_ended:
+        lines.append("  the device server ended before the program")
     lines.append(f"  the program ended with status {evidence.status} in {evidence.elapsed_s:.2f} s")
     print("\n".join(lines), file=sys.stderr)

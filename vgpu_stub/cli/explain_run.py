@@ -26,6 +26,7 @@ from vgpu_stub.explain.journal import read_journals
 from vgpu_stub.explain.loader import TOPICS, read_linker_logs
 
 _LINKER_FILE: Final = "linker"
+_LOG_LINES: Final = 2000
 _GUEST_FOLDER: Final = "/tmp/vgpu-explain"
 
 
@@ -143,5 +144,6 @@ def _evidence(
         time.monotonic() - started,
         libraries,
         gather(read_linker_logs(folder, _LINKER_FILE), read_journals(folder), activity.uses()),
-        server.log_tail() if server.has_ended else "",
+        server.log_tail(_LOG_LINES),
+        server.has_ended,
     )

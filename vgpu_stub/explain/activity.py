@@ -32,12 +32,14 @@ class ChannelUse:
     """Counters of one channel at one moment.
 
     Attributes:
+        worker_pid: Process of the host that carried out its commands.
         busy_s: Time in which the device worked, in seconds: for this channel, or for everybody.
         busy_for_all: Whether that is the time for everybody.
         cpu_s: Processor time of the process.
     """
 
     pid: int
+    worker_pid: int
     process: str
     state: str
     error: int
@@ -166,6 +168,7 @@ def _channel_use(row: Mapping[str, Any], cpu_s: float) -> ChannelUse:
     commands, host = row["commands"], row["host"]
     return ChannelUse(
         pid=row["guest_pid"],
+        worker_pid=row["worker_pid"],
         process=row["guest_process"],
         state=row["state"],
         error=row["error"],

@@ -116,7 +116,8 @@ class Evidence:
         elapsed_s: How long it ran.
         libraries: Folder of our CUDA libraries.
         processes: Those that did anything with GPU libraries, parents first.
-        server_log: The end of the device server's log, where the server ended.
+        server_log: What the device server and its workers wrote.
+        server_ended: Whether the server was gone before the program.
     """
 
     command: Sequence[str]
@@ -125,6 +126,17 @@ class Evidence:
     libraries: Path
     processes: list[Process]
     server_log: str = ""
+    server_ended: bool = False
+
+    def worker_lines(self, process: Process) -> list[str]:
+        """What the workers of a process complained of, without time and name."""
+        marks = [f" worker[{use.last.worker_pid}] " for use in process.uses]
+        return [
+            line.partition(mark)[2].partition(" ")[2]
+            for line in self.server_log.splitlines()
+            for mark in marks
+            if mark in line
+        ]
 
     def is_ours(self, path: str) -> bool:
         """Whether a library is one of ours."""

@@ -110,7 +110,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 def _failure(evidence: Evidence, process: Process) -> Verdict | None:
     """Why a process did not use the GPU, or lost it; None for one that used it to the end."""
-    broken = _compute(process)
+    broken = _compute(evidence, process)
     if broken or process.launches:
         return broken
     for step in _STEPS:
@@ -324,7 +324,7 @@ def _entry_point(evidence: Evidence, process: Process) -> Verdict | None:
     )
 
 
-def _compute(process: Process) -> Verdict | None:
+def _compute(evidence: Evidence, process: Process) -> Verdict | None:
     calls = process.journal.failures if process.journal else []
     broken = [call for call in calls if call.status in _BROKEN]
     failed = [use.last for use in process.uses if use.last.state == "failed"]
@@ -333,11 +333,14 @@ def _compute(process: Process) -> Verdict | None:
         return None
     lines = [str(call) for call in broken[:1]]
     lines += [f"channel of {use.process}: {use.state}, error {use.error}" for use in failed]
+    lines += evidence.worker_lines(process)[:2]
+    if evidence.server_ended:
+        lines.append("the device server ended before the program")
     return Verdict(
         Code.COMPUTE_BROKEN,
         "work on the device failed",
         tuple(lines),
-        "the device server's log names kernel and address; run under VGPU_STUB_LOG=info",
+        "look at the kernel that is named, or for what ended the worker or the server",
         process.pid,
     )
 

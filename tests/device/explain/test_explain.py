@@ -280,6 +280,8 @@ def test_a_kernel_that_faults_is_broken() -> None:
     code, seen = verdict(*PYTHON, "stray")
     assert code == "COMPUTE_BROKEN"
     assert "700 CUDA_ERROR_ILLEGAL_ADDRESS" in seen
+    assert "kernel stray" in seen
+    assert "illegal address 0x10" in seen
 
 
 @pytest.mark.parametrize("way", ["init", "look"])
@@ -346,3 +348,20 @@ def test_the_programs_output_is_not_swallowed() -> None:
     assert done.stderr.startswith("err\n")
     assert "NOT_ATTEMPTED" in done.stderr
     assert "status 5" in done.stderr
+
+
+KILL_SERVER = """
+import json, os, signal, socket
+folder = os.path.dirname(os.environ["VGPU_STUB_SOCKET"])
+with socket.socket(socket.AF_UNIX) as monitor:
+    monitor.connect(folder + "/monitor.sock")
+    os.kill(json.load(monitor.makefile())["pid"], signal.SIGKILL)
+"""
+
+
+def test_a_server_that_dies_under_a_program_is_told() -> None:
+    program = f"{' '.join(PYTHON)} forever | {{ read ready; '{sys.executable}' -c \"$1\"; cat; }}"
+    code, seen = verdict("sh", "-c", program, "sh", KILL_SERVER)
+    assert code == "COMPUTE_BROKEN"
+    assert "46 CUDA_ERROR_DEVICE_UNAVAILABLE" in seen
+    assert "the device server ended before the program" in seen
