@@ -288,6 +288,18 @@ def test_barriers_that_reduce(
     assert device.download(out, 100, np.int32).tolist() == [first * 1000000 + 1000] * 100
 
 
+def test_predicated_barriers(device: Device) -> None:
+    """Warps see what others stored before a barrier whose predicate holds for all."""
+    body = """
+        .shared .b32 cells[64]; mov.u64 %w1, cells; mul.wide.u32 %w2, %a, 4; add.u64 %w2, %w1, %w2;
+        setp.ge.u32 %p, %n, 1; setp.lt.u32 %q, %n, 1;
+        st.shared.u32 [%w2], %a; @%p bar.sync 0; @%q bar.sync 0; @!%q bar.sync 0;
+        xor.b32 %r1, %a, 33; mul.wide.u32 %w2, %r1, 4; add.u64 %w2, %w1, %w2;
+        ld.shared.u32 %d, [%w2];"""
+    got = device.run_lanes(body, [LANES], np.uint32)
+    assert got.tolist() == [lane ^ 33 for lane in range(64)]
+
+
 def test_partial_barriers_are_refused(device: Device) -> None:
     with pytest.raises(PtxError) as caught:
         device.function(".visible .entry f() {\n bar.sync 1, 64;\n ret; }")

@@ -397,7 +397,20 @@ class _BodyParser:
             return
         if opcode == "bra":
             self.branches.append((len(self.body.items), self.scope))
+        if predicate and opcode in ("bar", "barrier") and "warp" not in modifiers:
+            self._guarded(instruction, predicate)
+        else:
+            self.body.items.append(instruction)
+
+    def _guarded(self, instruction: Instruction, predicate: Register) -> None:
+        """A predicated instruction as a branch around it."""
+        after = f"%after.{len(self.body.items)}"
+        skip = Register(predicate.name, not predicate.negated)
+        position, text = instruction.position, instruction.text
+        self.body.items.append(Instruction("bra", (), (Symbol(after),), skip, position, text))
+        instruction.predicate = None
         self.body.items.append(instruction)
+        self.body.items.append(Label(after))
 
     def _call(self, rest: str, position: int) -> tuple[Operand, ...]:
         returned: tuple[Operand, ...] = ()

@@ -188,8 +188,6 @@ class ControlFlow:
     def _suspend(self, index: int, block: Block, barrier: Instruction) -> None:
         emitter = self.emitter
         self._check_barrier(barrier)
-        if barrier.predicate is not None:
-            raise emitter.refuse("predicated barriers are not supported")
         target = block.successors[0]
         reduces = "red" in barrier.modifiers
         if reduces:
