@@ -25,7 +25,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 TEST_PROGRAM = "/usr/libexec/x86_64-linux-gnu/ggml/test-backend-ops"
-COMMAND = ["vgpu-stub", "exec", "--executor", "software", "--image", "llm", "--", TEST_PROGRAM]
+#: One case of MUL_MAT takes 13.3 GB of device memory.
+COMMAND = [
+    *("vgpu-stub", "exec", "--executor", "software", "--gpu-memory", "16G"),
+    *("--image", "llm", "--", TEST_PROGRAM),
+]
 #: Parts of an op have at most so many cases where its parameters allow it.
 PART = 200
 #: What a llama model runs, first.
