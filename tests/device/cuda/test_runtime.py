@@ -29,6 +29,7 @@ PROGRAMS = (
     "library",
     "memory",
     "stream",
+    "threads",
 )
 STREAMS = ("legacy", "per_thread")
 

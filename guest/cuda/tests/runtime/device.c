@@ -221,6 +221,39 @@ static void check_peers(void)
 	cudaGetLastError();
 }
 
+static pthread_barrier_t barrier;
+
+/* Uses the device before and after another thread resets it. */
+static void *survivor(void *unused)
+{
+	void *memory;
+
+	(void)unused;
+	OK(cudaMalloc(&memory, 4096));
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+	OK(cudaMalloc(&memory, 4096));
+	OK(cudaMemset(memory, 0, 4096));
+	OK(launch_scale(memory, 2, 100, NULL));
+	OK(cudaDeviceSynchronize());
+	OK(cudaFree(memory));
+	return NULL;
+}
+
+static void check_reset_under_another_thread(void)
+{
+	pthread_t thread;
+
+	pthread_barrier_init(&barrier, NULL, 2);
+	CHECK(!pthread_create(&thread, NULL, survivor, NULL));
+	pthread_barrier_wait(&barrier);
+	OK(cudaDeviceReset());
+	pthread_barrier_wait(&barrier);
+	pthread_join(thread, NULL);
+	pthread_barrier_destroy(&barrier);
+	OK(cudaFree(NULL));
+}
+
 static void check_reset(void)
 {
 	void *memory;
@@ -290,6 +323,7 @@ int main(void)
 	check_channel();
 	check_peers();
 	check_reset();
+	check_reset_under_another_thread();
 #if CUDART_VERSION < 13000
 	check_old_names();
 	check_old_properties();
