@@ -154,9 +154,9 @@ def test_flushing_of_halves(device: Device) -> None:
 def test_saturation_relu_and_extremes_of_halves(device: Device) -> None:
     a = np.array([bits_of(x, "f16") for x in (-2.0, 0.5, 3.0)] + [0x7E00], np.uint16)
     one = np.full(4, 0x3C00, np.uint16)
-    got = device.run_lanes("fma.rn.sat.f16 %d, %a, %b, 0x0000;", [a, one], np.uint16)
+    got = device.run_lanes("mov.b16 %h1, 0; fma.rn.sat.f16 %d, %a, %b, %h1;", [a, one], np.uint16)
     assert got.tolist() == [0, 0x3800, 0x3C00, 0]
-    got = device.run_lanes("fma.rn.relu.f16 %d, %a, %b, 0x0000;", [a, one], np.uint16)
+    got = device.run_lanes("mov.b16 %h1, 0; fma.rn.relu.f16 %d, %a, %b, %h1;", [a, one], np.uint16)
     assert got.tolist()[:3] == [0, 0x3800, 0x4200]
     assert np.isnan(value_of(int(got[3]), "f16"))
     got = device.run_lanes("max.f16 %d, %a, %b;", [a, one], np.uint16)

@@ -133,7 +133,6 @@ def emit_is_in_space(emitter: Emitter, instruction: Instruction) -> None:
     """`isspacep`: whether a generic address lies in a space; constants lie in global memory."""
     target, source = instruction.operands
     address = emitter.read(source, "u64")
-    arena = Value("%arena.base", "i64")
     match instruction.modifiers[0].partition("::")[0]:
         case "shared":
             start, size = Value("%shared.base", "i64"), Value("%shared.size64", "i64")
@@ -147,10 +146,14 @@ def emit_is_in_space(emitter: Emitter, instruction: Instruction) -> None:
             emitter.write(target, integer(0, "i1"))
             return
         case _:
-            # Parameters, shared and local memory follow the memory that programs can allocate.
-            start, size = arena, emitter.op("sub", Value("%params.base", "i64"), arena)
-    distance = emitter.op("sub", address, start)
-    emitter.write(target, emitter.compare("icmp ult", distance, size))
+            # Parameters, shared and local memory lie together; every other address is global, also
+            # one where nothing is (as on an H200).
+            start = Value("%params.base", "i64")
+            end = emitter.op("add", Value("%arena.base", "i64"), Value("%arena.size", "i64"))
+            size = emitter.op("sub", end, start)
+    inside = emitter.compare("icmp ult", emitter.op("sub", address, start), size)
+    is_global = instruction.modifiers[0] == "global"
+    emitter.write(target, emitter.invert(inside) if is_global else inside)
 
 
 @handles("membar fence", "cta gl sys gpu sc acq_rel acquire release proxy alias cluster")
