@@ -46,6 +46,9 @@ _MAX_LOGGED: Final = 1000
 _TOTALS: Final = struct.Struct("<14Q")
 _PID: Final = os.getpid()
 _CONTROL_INTERVAL_NS: Final = 500_000
+#: Polling for a waiting command before the worker naps between polls; naps are what a guest's
+#: every wait would last longer.
+_PENDING_SPIN_NS: Final = 5_000_000
 #: Sleep between polls of the device once a waiting command has outlasted the spin.
 _NAP_S: Final = 0.00005
 _MAX_SLEEP_MS: Final = 1000
@@ -129,7 +132,7 @@ class ChannelDrain:
                     worked = True
             if worked:
                 idle_since = now
-            elif now - idle_since > self._spin_ns:
+            elif now - idle_since > (_PENDING_SPIN_NS if self._pending else self._spin_ns):
                 self._sleep(now)
                 if not self._pending:
                     idle_since = monotonic_ns()

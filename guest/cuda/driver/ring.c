@@ -21,6 +21,7 @@
 #define PENDING_SLOTS	VGPU_CQ_ENTRIES
 #define SLOT_BITS	10
 #define SPIN_NS		150000ull
+#define SPIN_GPU_NS	2000000ull
 #define SPIN_ONE_CPU_NS 20000ull
 #define SLEEP_NS	500000000ull /* of one wait; the channel's health is checked in between */
 #define FULL_NAP_MAX_NS 1000000ull
@@ -70,6 +71,7 @@ static inline void relax(void)
 
 void vgpu_ring_open(void *channel)
 {
+	long processors;
 	uint8_t *base = channel;
 
 	control = (void *)(base + VGPU_CONTROL_OFFSET);
@@ -80,7 +82,12 @@ void vgpu_ring_open(void *channel)
 	sq_tail = __atomic_load_n(&control->sq_tail, __ATOMIC_ACQUIRE);
 	sq_head_seen = sq_tail;
 	cq_head = __atomic_load_n(&control->cq_head, __ATOMIC_ACQUIRE);
-	spin_ns = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? SPIN_NS : SPIN_ONE_CPU_NS;
+	processors = sysconf(_SC_NPROCESSORS_ONLN);
+	/* A physical GPU computes while we spin; the software GPU needs the processors itself. */
+	if (processors > 2 && vgpu_executor_is_cuda())
+		spin_ns = SPIN_GPU_NS;
+	else
+		spin_ns = processors > 1 ? SPIN_NS : SPIN_ONE_CPU_NS;
 	for (size_t i = 0; i < PENDING_SLOTS / 64; i++)
 		atomic_store(&free_slots[i], UINT64_MAX);
 	vgpu_refused_publish((void *)(base + VGPU_REFUSED_OFFSET),
