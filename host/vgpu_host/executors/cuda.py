@@ -302,11 +302,9 @@ class CudaExecutor:
 
     def context_synchronize(self) -> Poll:
         """Events on the legacy stream, which waits for all blocking ones, and on the others."""
+        streams = self._active().streams
         polls = [self.stream_synchronize(None)]
-        polls += [
-            self.stream_synchronize(self._driver.CUstream(handle))
-            for handle in self._active().streams
-        ]
+        polls += [self.stream_synchronize(self._driver.CUstream(handle)) for handle in streams]
         return lambda: all(poll() for poll in polls)
 
     def context_set_limit(self, limit: int, value: int) -> None:
@@ -356,6 +354,7 @@ class CudaExecutor:
 
     def memory_info(self) -> tuple[int, int]:
         """cuMemGetInfo."""
+        self._active()
         free, total = self._ask(self._pycuda.mem_get_info)
         return int(free), int(total)
 
@@ -636,9 +635,10 @@ class CudaExecutor:
 
     def stream_create(self, flags: int, priority: int) -> Stream:
         """cuStreamCreateWithPriority."""
+        streams = self._active().streams
         stream = self._call("cuStreamCreateWithPriority", flags, priority)
         if flags & _STREAM_NON_BLOCKING:
-            self._active().streams.add(int(stream))
+            streams.add(int(stream))
         return stream
 
     def stream_destroy(self, stream: Stream) -> None:
