@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from vgpu_host.executors.software.codegen import control
+
 from .conftest import Device
 
 M32 = 0xFFFFFFFF
@@ -115,8 +117,13 @@ def interpret(graph: list[Node], thread: int, uniform: int) -> list[int]:
     return [*values, steps]
 
 
+@pytest.mark.parametrize("most_live", [control._MOST_LIVE, 0], ids=["values", "in memory"])
 @pytest.mark.parametrize("seed", range(24))
-def test_random_flow_graph(device: Device, seed: int) -> None:
+def test_random_flow_graph(
+    device: Device, seed: int, most_live: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Registers as values of LLVM, and in the warp's context as in the largest kernels."""
+    monkeypatch.setattr(control, "_MOST_LIVE", most_live)
     graph = random_graph(seed, blocks=3 + seed % 8)
     threads = 80
     function = device.function(to_ptx(graph, barriers=seed % 2 == 1))
