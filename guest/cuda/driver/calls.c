@@ -14,4 +14,7 @@
 #include "journal.h"
 
 #include "../generated/implementations.h"
+/* cuda.h does not declare all of them. */
+#pragma GCC visibility push(default)
 #include "../generated/calls.inc"
+#pragma GCC visibility pop

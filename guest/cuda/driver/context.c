@@ -124,6 +124,7 @@ static CUresult make(struct vgpu_context *context, unsigned int flags)
 	context->flags = flags;
 	context->api_version = CONTEXT_API_VERSION;
 	context->references = 1;
+	atomic_store(&context->synchronization_policy, CU_SYNC_POLICY_AUTO);
 	atomic_store(&context->error, 0);
 	atomic_store(&context->deferred, 0);
 	context->object.context_id = vgpu_unique();

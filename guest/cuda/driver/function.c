@@ -137,6 +137,18 @@ CUresult cuFuncGetParamInfo(CUfunction handle, size_t index, size_t *offset, siz
 	return CUDA_SUCCESS;
 }
 
+CUresult cuFuncGetParamCount(CUfunction handle, size_t *count)
+{
+	struct vgpu_function *function;
+	CUresult status = resolve(handle, &function);
+
+	if (status == CUDA_SUCCESS && !count)
+		status = CUDA_ERROR_INVALID_VALUE;
+	if (status == CUDA_SUCCESS)
+		*count = function->info.parameter_count;
+	return status;
+}
+
 /* A function handle exists only after its module was loaded. */
 CUresult cuFuncIsLoaded(CUfunctionLoadingState *state, CUfunction handle)
 {

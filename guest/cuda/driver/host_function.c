@@ -187,6 +187,19 @@ CUresult cuLaunchHostFunc_ptsz(CUstream stream, CUhostFn function, void *data)
 	return cuLaunchHostFunc(vgpu_per_thread(stream), function, data);
 }
 
+/* `mode` says how the helper thread should wait for its turn: a hint. */
+CUresult cuLaunchHostFunc_v2(CUstream stream, CUhostFn function, void *data, unsigned int mode)
+{
+	if (mode != CU_HOST_TASK_BLOCKING && mode != CU_HOST_TASK_SPINWAIT)
+		return CUDA_ERROR_INVALID_VALUE;
+	return cuLaunchHostFunc(stream, function, data);
+}
+
+CUresult cuLaunchHostFunc_v2_ptsz(CUstream stream, CUhostFn function, void *data, unsigned int mode)
+{
+	return cuLaunchHostFunc_v2(vgpu_per_thread(stream), function, data, mode);
+}
+
 CUresult cuStreamAddCallback(CUstream stream, CUstreamCallback callback, void *data,
 			     unsigned int flags)
 {

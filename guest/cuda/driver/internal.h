@@ -163,6 +163,7 @@ struct vgpu_context {
 	bool primary;
 	CUfunc_cache cache_config;
 	CUsharedconfig shared_config;
+	_Atomic int synchronization_policy; /* of its default stream */
 };
 
 struct vgpu_thread { /* what a thread has of its own */
@@ -202,8 +203,9 @@ struct vgpu_stream {
 	uint64_t unique;
 	unsigned int flags;
 	int priority;
-	bool per_thread;	      /* a thread's default stream: its thread releases it */
-	struct vgpu_stream *next;     /* in vgpu_thread.default_streams */
+	_Atomic int synchronization_policy; /* CUsynchronizationPolicy; of this stream */
+	bool per_thread;		    /* a thread's default stream: its thread releases it */
+	struct vgpu_stream *next;	    /* in vgpu_thread.default_streams */
 	struct vgpu_capture *capture; /* that the stream takes part in, or NULL; and where in it: */
 	struct vgpu_node_set *leaves; /* the next captured node follows these */
 };

@@ -528,3 +528,11 @@ CUresult cuKernelGetParamInfo(CUkernel handle, size_t index, size_t *offset, siz
 
 	return status == CUDA_SUCCESS ? cuFuncGetParamInfo(function, index, offset, bytes) : status;
 }
+
+CUresult cuKernelGetParamCount(CUkernel handle, size_t *count)
+{
+	CUfunction function;
+	CUresult status = cuKernelGetFunction(&function, handle);
+
+	return status == CUDA_SUCCESS ? cuFuncGetParamCount(function, count) : status;
+}

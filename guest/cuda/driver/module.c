@@ -25,6 +25,9 @@ struct global {
 struct vgpu_module {
 	struct vgpu_object object;
 	pthread_mutex_t lock; /* guards both lists */
+	char *names;	      /* of its kernels, each with its NUL; constant */
+	size_t name_bytes;
+	uint32_t name_count;
 	struct vgpu_function *functions;
 	struct global *globals;
 };
@@ -134,6 +137,24 @@ static CUresult load_image(struct vgpu_context *context, const struct vgpu_image
 	return status;
 }
 
+/* Notes the name of a kernel of an image; gives up for good where memory has run out. */
+static void note_name(const char *name, size_t length, void *data)
+{
+	struct vgpu_module *module = data;
+	char *longer = realloc(module->names, module->name_bytes + length + 1);
+
+	if (!longer) {
+		module->name_count = UINT32_MAX;
+		return;
+	}
+	module->names = longer;
+	memcpy(longer + module->name_bytes, name, length);
+	longer[module->name_bytes + length] = '\0';
+	module->name_bytes += length + 1;
+	if (module->name_count != UINT32_MAX)
+		module->name_count++;
+}
+
 static CUresult load(CUmodule *out, const void *data, struct jit_log *log)
 {
 	struct vgpu_context *context;
@@ -153,6 +174,8 @@ static CUresult load(CUmodule *out, const void *data, struct jit_log *log)
 		status = load_image(context, &image, log, &module->object.remote);
 	else
 		status = CUDA_ERROR_OUT_OF_MEMORY;
+	if (status == CUDA_SUCCESS)
+		vgpu_image_each_kernel(&image, note_name, module);
 	vgpu_image_close(&image);
 	if (status == CUDA_SUCCESS) {
 		pthread_mutex_init(&module->lock, NULL);
@@ -259,6 +282,7 @@ static void discard(struct vgpu_module *module)
 		free(global->name);
 		free(global);
 	}
+	free(module->names);
 	pthread_mutex_destroy(&module->lock);
 	vgpu_pool_give(&modules, module);
 }
@@ -411,6 +435,42 @@ CUresult cuModuleGetFunction(CUfunction *out, CUmodule handle, const char *name)
 	pthread_mutex_unlock(&module->lock);
 	if (status == CUDA_SUCCESS)
 		*out = (CUfunction)function;
+	return status;
+}
+
+CUresult cuModuleGetFunctionCount(unsigned int *count, CUmodule handle)
+{
+	struct vgpu_module *module;
+	CUresult status = resolve(handle, &module);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	if (!count)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (module->name_count == UINT32_MAX)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	*count = module->name_count;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuModuleEnumerateFunctions(CUfunction *functions_out, unsigned int room, CUmodule handle)
+{
+	struct vgpu_module *module;
+	const char *name;
+	unsigned int count;
+	CUresult status = resolve(handle, &module);
+
+	if (status == CUDA_SUCCESS && (!functions_out || !room))
+		status = CUDA_ERROR_INVALID_VALUE;
+	if (status == CUDA_SUCCESS)
+		status = cuModuleGetFunctionCount(&count, handle);
+	if (status != CUDA_SUCCESS)
+		return status;
+	name = module->names;
+	for (unsigned int i = 0; i < room && i < count && status == CUDA_SUCCESS; i++) {
+		status = cuModuleGetFunction(&functions_out[i], handle, name);
+		name += strlen(name) + 1;
+	}
 	return status;
 }
 

@@ -39,6 +39,7 @@ static CUresult create(struct vgpu_context *context, unsigned int flags, int pri
 	stream->unique = vgpu_unique();
 	stream->flags = flags;
 	stream->priority = priority;
+	atomic_store(&stream->synchronization_policy, CU_SYNC_POLICY_AUTO);
 	*out = stream;
 	return CUDA_SUCCESS;
 }

@@ -78,6 +78,10 @@ def test_libraries_and_kernels(programs: Path, server: DeviceServer) -> None:
     assert run(server, programs / "libraries") == (0, "passed\n")
 
 
+def test_answers_that_need_no_command(programs: Path, server: DeviceServer) -> None:
+    assert run(server, programs / "driver_answers") == (0, "passed\n")
+
+
 def test_core_path_of_cublas(programs: Path, server: DeviceServer) -> None:
     assert run(server, programs / "cublas_api") == (0, "passed\n")
     deadline = monotonic() + 20
