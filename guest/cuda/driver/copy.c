@@ -35,15 +35,19 @@ static bool is_device_range(CUdeviceptr address, size_t size)
 	       size <= range.size - (address - range.start);
 }
 
-/* The stream of a copy. Whoever waits for its end cannot be captured. */
-static CUresult resolve(CUstream stream, enum wait wait, struct vgpu_stream_ref *ref)
+/*
+ * The stream of a copy. Whoever waits for its end cannot be captured; a copy to the
+ * device is harmless to captures all the same, as NVIDIA's driver has it.
+ */
+static CUresult resolve(CUstream stream, enum wait wait, bool to_device,
+			struct vgpu_stream_ref *ref)
 {
 	CUresult status;
 
 	if (wait == RETURN_WHEN_QUEUED)
 		return vgpu_stream_resolve_work(stream, ref);
 	status = vgpu_stream_resolve(stream, ref);
-	return status == CUDA_SUCCESS ? vgpu_capture_check_unsafe() : status;
+	return status == CUDA_SUCCESS && !to_device ? vgpu_capture_check_unsafe() : status;
 }
 
 /* A copy becomes a node; either side may be host memory. */
@@ -95,7 +99,7 @@ static CUresult host_to_device(CUdeviceptr destination, const void *source, size
 	struct vgpu_stream_ref ref;
 	uint32_t registration;
 	uint64_t offset;
-	CUresult status = resolve(stream, wait, &ref);
+	CUresult status = resolve(stream, wait, true, &ref);
 
 	if (status != CUDA_SUCCESS || !size)
 		return status;
@@ -123,7 +127,7 @@ static CUresult device_to_host(void *destination, CUdeviceptr source, size_t siz
 	struct vgpu_stream_ref ref;
 	uint32_t registration;
 	uint64_t offset;
-	CUresult status = resolve(stream, wait, &ref);
+	CUresult status = resolve(stream, wait, false, &ref);
 
 	if (status != CUDA_SUCCESS || !size)
 		return status;
@@ -145,7 +149,7 @@ static CUresult device_to_device(CUdeviceptr destination, CUdeviceptr source, si
 {
 	struct vgpu_cmd_copy_device_to_device command;
 	struct vgpu_stream_ref ref;
-	CUresult status = resolve(stream, wait, &ref);
+	CUresult status = resolve(stream, wait, false, &ref);
 
 	if (status != CUDA_SUCCESS || !size)
 		return status;
