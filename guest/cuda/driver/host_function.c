@@ -187,10 +187,13 @@ CUresult cuLaunchHostFunc_ptsz(CUstream stream, CUhostFn function, void *data)
 	return cuLaunchHostFunc(vgpu_per_thread(stream), function, data);
 }
 
-/* `mode` says how the helper thread should wait for its turn: a hint. */
+/*
+ * `mode` says how the helper thread should wait for its turn, blocking or spinning: a
+ * hint. (CUDA 13.0 has no names for the two.)
+ */
 CUresult cuLaunchHostFunc_v2(CUstream stream, CUhostFn function, void *data, unsigned int mode)
 {
-	if (mode != CU_HOST_TASK_BLOCKING && mode != CU_HOST_TASK_SPINWAIT)
+	if (mode > 1)
 		return CUDA_ERROR_INVALID_VALUE;
 	return cuLaunchHostFunc(stream, function, data);
 }

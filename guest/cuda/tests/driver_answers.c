@@ -8,8 +8,13 @@
 
 #include "expect.h"
 
+/* Not in cuda.h, or not in that of CUDA 13.0. */
 extern CUresult CUDAAPI cuProfilerStart(void);
 extern CUresult CUDAAPI cuProfilerStop(void);
+extern CUresult CUDAAPI cuFuncGetParamCount(CUfunction function, size_t *count);
+extern CUresult CUDAAPI cuKernelGetParamCount(CUkernel kernel, size_t *count);
+extern CUresult CUDAAPI cuLaunchHostFunc_v2(CUstream stream, CUhostFn function, void *data,
+					    unsigned int mode);
 
 static const char ptx[] = ".version 6.0\n"
 			  ".target sm_50\n"
@@ -105,8 +110,8 @@ static void check_host_function(void)
 {
 	int count = 0;
 
-	OK(cuLaunchHostFunc_v2(NULL, count_up, &count, CU_HOST_TASK_BLOCKING));
-	OK(cuLaunchHostFunc_v2(NULL, count_up, &count, CU_HOST_TASK_SPINWAIT));
+	OK(cuLaunchHostFunc_v2(NULL, count_up, &count, 0));
+	OK(cuLaunchHostFunc_v2(NULL, count_up, &count, 1));
 	FAILS(cuLaunchHostFunc_v2(NULL, count_up, &count, 2), CUDA_ERROR_INVALID_VALUE);
 	OK(cuStreamSynchronize(NULL));
 	CHECK(count == 2);
