@@ -46,6 +46,7 @@ class EntryPoint:
         per_thread: Whether it uses the per-thread default stream.
         state: What the library does with a call.
         id: Stable number below `ID_LIMIT`, the index of its counter of refused calls.
+        note: What of it is refused although the rest works; empty where all of it works.
     """
 
     symbol: str
@@ -54,6 +55,7 @@ class EntryPoint:
     per_thread: bool
     state: State
     id: int
+    note: str
 
 
 @cache
@@ -61,7 +63,8 @@ def entry_points() -> tuple[EntryPoint, ...]:
     """The whole table, ordered by name, then version, per-thread variants last.
 
     Raises:
-        ValueError: Two lines share a symbol or an id, or an id is out of range.
+        ValueError: Two lines share a symbol or an id, an id is out of range, or a refused function
+            has a note.
     """
     with TABLE.open(newline="", encoding="ascii") as file:
         table = [
@@ -72,6 +75,7 @@ def entry_points() -> tuple[EntryPoint, ...]:
                 row["per_thread"] == "1",
                 State(row["state"]),
                 int(row["id"]),
+                row["note"],
             )
             for row in csv.DictReader(file)
         ]
@@ -83,6 +87,9 @@ def entry_points() -> tuple[EntryPoint, ...]:
     out_of_range = [entry.symbol for entry in table if not 0 <= entry.id < ID_LIMIT]
     if out_of_range:
         raise ValueError(f"{TABLE}: ids must be below {ID_LIMIT}: {out_of_range}")
+    noted = [entry.symbol for entry in table if entry.note and entry.state is State.REFUSED]
+    if noted:
+        raise ValueError(f"{TABLE}: refused functions have no part that works: {noted}")
     return tuple(sorted(table, key=lambda entry: (entry.name, entry.per_thread, entry.version)))
 
 
@@ -164,12 +171,15 @@ def render_reference() -> str:
         f"{counts[State.REFUSED]} are `refused`: they return",
         "`CUDA_ERROR_NOT_SUPPORTED` and are counted by name in the channel. *Since* is the CUDA "
         "version that introduced the variant.",
+        f"{sum(bool(e.note) for e in entry_points())} of those that work do so *partly*: the note "
+        "says what is refused, with the same error unless another is named.",
         "",
         "| symbol | since | state |",
         "| --- | --- | --- |",
     ]
     out += [
-        f"| `{e.symbol}` | {e.version // 1000}.{e.version % 1000 // 10} | {e.state} |"
+        f"| `{e.symbol}` | {e.version // 1000}.{e.version % 1000 // 10} "
+        f"| {e.state}{f', partly ({e.note})' if e.note else ''} |"
         for e in sorted(entry_points(), key=lambda e: e.symbol)
     ]
     return "\n".join([*out, ""])

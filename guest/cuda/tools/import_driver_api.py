@@ -40,7 +40,7 @@ PROFILER = {
     "cuProfilerStart": "void",
     "cuProfilerStop": "void",
 }
-COLUMNS = ("symbol", "name", "version", "per_thread", "state", "id")
+COLUMNS = ("symbol", "name", "version", "per_thread", "state", "id", "note")
 
 _DECLARED = re.compile(r"\bCUresult\s+(cu[A-Z]\w*)\s*\(([^;]*)\)\s*;")
 _TYPE = re.compile(r"\*PFN_(cu[A-Z]\w*?)_v(\d+)(_ptds|_ptsz)?\)")
