@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cuda.h>
+#include "expect.h"
 
 #define COUNT 100003u
 
@@ -35,32 +35,6 @@ static const char add_ptx[] =
 	"DONE:\n"
 	"	ret;\n"
 	"}\n";
-
-static unsigned int failures;
-
-static void expect(CUresult got, CUresult wanted, const char *what, int line)
-{
-	const char *name = "?";
-
-	if (got == wanted)
-		return;
-	failures++;
-	cuGetErrorName(got, &name);
-	fprintf(stderr, "line %d: %s: %s (%d), expected %d\n", line, what, name, (int)got,
-		(int)wanted);
-	if (wanted == CUDA_SUCCESS)
-		exit(1);
-}
-
-#define OK(CALL)	    expect(CALL, CUDA_SUCCESS, #CALL, __LINE__)
-#define FAILS(CALL, WANTED) expect(CALL, WANTED, #CALL, __LINE__)
-#define CHECK(CONDITION)                                                                           \
-	do {                                                                                       \
-		if (!(CONDITION)) {                                                                \
-			failures++;                                                                \
-			fprintf(stderr, "line %d: not true: %s\n", __LINE__, #CONDITION);          \
-		}                                                                                  \
-	} while (0)
 
 static void check_device(CUdevice device)
 {
@@ -437,6 +411,5 @@ int main(void)
 	FAILS(cuCtxSetCurrent(context), CUDA_ERROR_INVALID_CONTEXT);
 	/* Last: on a physical GPU a fault ends every context of the process. */
 	check_sticky_error(device);
-	puts(failures ? "FAILED" : "passed");
-	return failures ? 1 : 0;
+	return report();
 }
