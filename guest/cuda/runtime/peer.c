@@ -40,6 +40,21 @@ cudaError_t cudaDeviceDisablePeerAccess(int peer)
 	return vgpu_done(error == cudaSuccess ? cudaErrorPeerAccessNotEnabled : error);
 }
 
+cudaError_t cudaDeviceGetP2PAttribute(int *value, enum cudaDeviceP2PAttr attribute, int ordinal,
+				      int peer)
+{
+	CUdevice device;
+	CUdevice other;
+	cudaError_t error = vgpu_device_of(ordinal, &device);
+
+	if (error == cudaSuccess)
+		error = vgpu_device_of(peer, &other);
+	if (error == cudaSuccess)
+		error = vgpu_error(cuDeviceGetP2PAttribute(value, (CUdevice_P2PAttribute)attribute,
+							   device, other));
+	return vgpu_done(error);
+}
+
 static cudaError_t both(int one, int other)
 {
 	CUdevice device;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* What is queued in a stream, and what a stream says of itself. Compiled twice (rules.mk). */
+#include <assert.h>
+
 #include "internal.h"
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
@@ -56,4 +58,27 @@ cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t call
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *data)
 {
 	VGPU_RETURN_DRIVER(cuLaunchHostFunc(stream, function, data));
+}
+
+/* Attributes and their values have the numbers and the layout of the driver's. */
+
+static_assert(sizeof(cudaStreamAttrValue) == sizeof(CUstreamAttrValue), "one layout for both");
+
+cudaError_t cudaStreamGetAttribute(cudaStream_t stream, cudaStreamAttrID attribute,
+				   cudaStreamAttrValue *value)
+{
+	VGPU_RETURN_DRIVER(cuStreamGetAttribute(stream, (CUstreamAttrID)attribute,
+						(CUstreamAttrValue *)value));
+}
+
+cudaError_t cudaStreamSetAttribute(cudaStream_t stream, cudaStreamAttrID attribute,
+				   const cudaStreamAttrValue *value)
+{
+	VGPU_RETURN_DRIVER(cuStreamSetAttribute(stream, (CUstreamAttrID)attribute,
+						(const CUstreamAttrValue *)value));
+}
+
+cudaError_t cudaStreamCopyAttributes(cudaStream_t to, cudaStream_t from)
+{
+	VGPU_RETURN_DRIVER(cuStreamCopyAttributes(to, from));
 }

@@ -200,6 +200,8 @@ static void check_peers(void)
 
 	OK(cudaDeviceCanAccessPeer(&can, 0, 0));
 	CHECK(can == 0);
+	FAILS(cudaDeviceGetP2PAttribute(&can, cudaDevP2PAttrAccessSupported, 0, 0),
+	      cudaErrorInvalidDevice);
 	FAILS(cudaDeviceEnablePeerAccess(0, 0), cudaErrorPeerAccessUnsupported);
 	FAILS(cudaDeviceDisablePeerAccess(0), cudaErrorPeerAccessNotEnabled);
 	OK(cudaMalloc((void **)&from, 4));

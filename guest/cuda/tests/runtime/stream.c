@@ -33,6 +33,27 @@ static void open_gate(struct gate *gate)
 	pthread_mutex_unlock(&gate->lock);
 }
 
+static void check_attributes(void)
+{
+	cudaStreamAttrValue value = { .syncPolicy = cudaSyncPolicyYield };
+	cudaStream_t one;
+	cudaStream_t two;
+
+	OK(cudaStreamCreate(&one));
+	OK(cudaStreamCreate(&two));
+	OK(cudaStreamSetAttribute(one, cudaStreamAttributeSynchronizationPolicy, &value));
+	value.syncPolicy = cudaSyncPolicySpin;
+	OK(cudaStreamGetAttribute(two, cudaStreamAttributeSynchronizationPolicy, &value));
+	CHECK(value.syncPolicy == cudaSyncPolicyAuto);
+	OK(cudaStreamCopyAttributes(two, one));
+	OK(cudaStreamGetAttribute(two, cudaStreamAttributeSynchronizationPolicy, &value));
+	CHECK(value.syncPolicy == cudaSyncPolicyYield);
+	FAILS(cudaStreamGetAttribute(two, cudaStreamAttributeSynchronizationPolicy, NULL),
+	      cudaErrorInvalidValue);
+	OK(cudaStreamDestroy(one));
+	OK(cudaStreamDestroy(two));
+}
+
 static void check_streams(void)
 {
 	unsigned long long id[2];
@@ -148,6 +169,7 @@ int main(void)
 	OK(cudaMalloc((void **)&numbers, COUNT * sizeof(float)));
 	OK(cudaMemset(numbers, 0, COUNT * sizeof(float)));
 	check_streams();
+	check_attributes();
 	check_order();
 	check_events();
 	OK(cudaFree(numbers));
