@@ -7,6 +7,9 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from vgpu_stub.abi import driver_api
 from vgpu_stub.abi.driver_api import ID_LIMIT, State, entry_points
 from vgpu_stub.abi.function_names import FUNCTION_NAMES
 
@@ -67,3 +70,15 @@ def test_every_refused_function_says_not_supported(library: ctypes.CDLL) -> None
 def test_ids_name_every_symbol_and_fit_the_counters() -> None:
     assert {entry.id: entry.symbol for entry in entry_points()} == FUNCTION_NAMES
     assert max(FUNCTION_NAMES) < ID_LIMIT
+
+
+def test_a_note_on_a_refused_function_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "driver_api.csv"
+    lines = driver_api.TABLE.read_text().splitlines()
+    refused = next(line for line in lines if ",refused," in line)
+    table.write_text("\n".join([lines[0], f"{refused}no arrays"]) + "\n")
+    monkeypatch.setattr(driver_api, "TABLE", table)
+    with pytest.raises(ValueError, match=f"refused .*{refused.split(',')[0]}"):
+        entry_points.__wrapped__()
