@@ -8,7 +8,7 @@ DRIVER_SOURCES := $(wildcard guest/driver/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-unit test-device test-vm test-gpu lint format abi cuda workloads guests \
-	smoke bench clean
+	deb smoke bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ workloads: setup ## Compile the CUDA programs to PTX
 
 guests: setup ## Fetch and build QEMU, kernels, drivers and images, and compile the workloads
 	$(BIN)/python -m vgpu_stub.cli.build guests
+
+deb: setup ## Write our CUDA libraries as a Debian package into dist/
+	$(BIN)/python -m vgpu_stub.cli.build deb
 
 smoke: setup ## Run the smoke tests in a guest
 	$(BIN)/vgpu-stub smoke

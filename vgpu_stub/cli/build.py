@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from vgpu_host.nvrtc import NvrtcError, compile_ptx
 from vgpu_qemu.cache import Cache, content_key
+from vgpu_qemu.debian_package import build_package
 from vgpu_qemu.kernels import SUPPORTED, Kernel, find_kernel
 from vgpu_qemu.progress import console_progress
 from vgpu_qemu.vm import VmConfig, prepare
@@ -120,7 +122,20 @@ def guests() -> None:
         prepare(VmConfig(image="base", shared_folder=ROOT), progress=progress)
 
 
+def debian_package(folder: Path = ROOT / "dist") -> Path:
+    """Our CUDA libraries as a Debian package in a folder.
+
+    Raises:
+        BuildError: The libraries could not be built.
+        PackageError: The package could not be written.
+    """
+    return build_package(cuda_libraries(), ROOT / "LICENSE", version("vgpu-stub"), folder)
+
+
 if __name__ == "__main__":
-    workloads()
-    if sys.argv[1:] == ["guests"]:
-        guests()
+    if sys.argv[1:] == ["deb"]:
+        print(debian_package().relative_to(Path.cwd()))
+    else:
+        workloads()
+        if sys.argv[1:] == ["guests"]:
+            guests()
