@@ -158,6 +158,17 @@ def test_kernels_come_from_the_cache_the_second_time(tmp_path: Path) -> None:
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 
 
+def test_a_kernel_damaged_on_disk_is_compiled_again(tmp_path: Path) -> None:
+    ptx = (HEADER + ".entry f() { ret; }").encode()
+    for _ in range(2):
+        gpu = SoftwareGpu(total_memory=1 << 20, threads=1, cache_dir=tmp_path / "cache")
+        gpu.load_module(ptx).get_function("f").launch((1, 1, 1), (1, 1, 1), 0, b"")
+        assert gpu.compiler.compiled == 1
+        gpu.close()
+        (file,) = (tmp_path / "cache").iterdir()
+        file.write_bytes(file.read_bytes()[:-8])
+
+
 def test_a_cache_that_others_can_write_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(PermissionError, match="writable by others"):

@@ -22,7 +22,7 @@ class SoftwareGpu:
     Args:
         total_memory: bytes of device memory; only touched pages cost host memory.
         threads: host threads that run blocks; all processors of this process by default.
-        cache_dir: where compiled kernels are kept; `$XDG_CACHE_HOME/vgpu-stub/kernels` by default.
+        cache_dir: where compiled kernels are kept; see `default_cache_dir`.
         compute_capability: what the device claims to be; PTX for later targets is refused.
         watchdog_s: seconds after which a launch ends with `LAUNCH_TIMEOUT`; None for no limit.
     """

@@ -1,54 +1,20 @@
-"""LLVM IR text to machine code: optimise, cache on disk, link.
+"""LLVM IR text to machine code: optimise, keep on disk, link.
 
-Objects are cached by the hash of everything that shapes them, in a directory that only its owner
-may enter, because its contents are executed.
+Objects are kept by the hash of everything that shapes them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import threading
 from pathlib import Path
 
 import llvmlite
 import llvmlite.binding as llvm
 
+from .object_cache import ObjectCache, default_cache_dir
+
 ENTRY = "vgpu_run"
-
-
-def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/vgpu-stub/kernels`, or the same below `~/.cache`."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "vgpu-stub" / "kernels"
-
-
-class ObjectCache:
-    """Object files by content hash; a file appears whole or not at all."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = directory.stat()
-        if status.st_uid != os.getuid() or status.st_mode & 0o022:
-            raise PermissionError(
-                f"{directory} must belong to this user and not be writable by others, because "
-                "the code in it is executed; remove it or set XDG_CACHE_HOME"
-            )
-        self._directory = directory
-
-    def load(self, key: str) -> bytes | None:
-        """The object of a key, or None."""
-        try:
-            return (self._directory / f"{key}.o").read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def save(self, key: str, image: bytes) -> None:
-        """Store an object under its key."""
-        with tempfile.NamedTemporaryFile(dir=self._directory, delete=False) as file:
-            file.write(image)
-        Path(file.name).replace(self._directory / f"{key}.o")
 
 
 class Compiler:
