@@ -28,6 +28,8 @@ import zstandard
 
 from vgpu_host.executors.software import SoftwareGpu
 from vgpu_host.executors.software.errors import PtxError
+from vgpu_host.executors.software.profiles import PROFILES
+from vgpu_host.executors.software.translation import Translation
 
 MAGIC = struct.pack("<I", 0xBA55ED50)
 #: Fat binary: magic, version, header size, size of what follows.
@@ -78,12 +80,14 @@ def unpack(raw: bytes, flags: int, size: int) -> bytes:
 
 def translate(job: tuple[int, bytes, tuple[int, int], int, str, frozenset[str]]) -> list[Result]:
     number, image, capability, every, match, done = job
+    # The smallest device that takes the image.
+    profile = next(p for p in PROFILES.values() if p.capability >= capability)
     results = []
     with tempfile.TemporaryDirectory() as cache:
         gpu = SoftwareGpu(
             total_memory=64 << 20,
             threads=1,
-            compute_capability=capability,
+            translation=Translation(profile),
             cache_dir=Path(cache),
         )
         module = gpu.load_module(image)

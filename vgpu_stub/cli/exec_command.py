@@ -20,6 +20,8 @@ from vgpu_stub.cli.options import (
     ExecutorChoice,
     ExecutorOption,
     MemoryOption,
+    ProfileChoice,
+    ProfileOption,
     WatchdogOption,
     executor_options,
 )
@@ -65,6 +67,7 @@ def exec_command(
     executor: ExecutorOption = ExecutorChoice.AUTO,
     memory: MemoryOption = "",
     watchdog: WatchdogOption = 0.0,
+    profile: ProfileOption = ProfileChoice.SM_61,
     image: Annotated[
         str | None,
         typer.Option(help="Run a program of this guest image: base, cuda or llm."),
@@ -89,7 +92,7 @@ def exec_command(
         vgpu-stub exec --image llm -- llama-server --list-devices
     """
     libraries = cuda_libraries()
-    options = executor_options(executor, memory, watchdog)
+    options = executor_options(executor, memory, watchdog, profile)
     snapshot: dict[str, Any] | None = None
     sandbox = None
     if image:

@@ -15,6 +15,8 @@ from vgpu_stub.cli.options import (
     ExecutorChoice,
     ExecutorOption,
     MemoryOption,
+    ProfileChoice,
+    ProfileOption,
     WatchdogOption,
     executor_options,
 )
@@ -32,6 +34,7 @@ def explain_command(
     executor: ExecutorOption = ExecutorChoice.AUTO,
     memory: MemoryOption = "",
     watchdog: WatchdogOption = 0.0,
+    profile: ProfileOption = ProfileChoice.SM_61,
     image: Annotated[
         str | None,
         typer.Option(help="Run a program of this guest image: base, cuda or llm."),
@@ -62,7 +65,7 @@ def explain_command(
 
         vgpu-stub explain --vm -- python3 /opt/vgpu-stub/workloads/programs.py
     """
-    options = executor_options(executor, memory, watchdog)
+    options = executor_options(executor, memory, watchdog, profile)
     if in_vm:
         settings = GuestSettings(kernel, image=image or "cuda")
         evidence = run_in_vm(command, options, settings, keep_stdout=as_json)

@@ -19,6 +19,15 @@ class ExecutorChoice(StrEnum):
     CUDA = "cuda"
 
 
+class ProfileChoice(StrEnum):
+    """Values of `--profile`."""
+
+    SM_61 = "sm_61"
+    SM_75 = "sm_75"
+    SM_80 = "sm_80"
+    SM_90 = "sm_90"
+
+
 ExecutorOption = Annotated[
     ExecutorChoice,
     typer.Option(
@@ -41,6 +50,13 @@ WatchdogOption = Annotated[
         metavar="SECONDS",
         min=0,
         help="Stop kernels of the software GPU that run longer than this; 0 lets them run.",
+    ),
+]
+ProfileOption = Annotated[
+    ProfileChoice,
+    typer.Option(
+        help="What the software GPU is: the compute capability that programs see, and the PTX that"
+        " it takes. Programs choose kernels by it; the smallest runs fastest."
     ),
 ]
 IdentityOption = Annotated[
@@ -78,7 +94,10 @@ def parse_size(text: str) -> int:
 
 
 def executor_options(
-    choice: ExecutorChoice, memory: str = "", watchdog_s: float = 0.0
+    choice: ExecutorChoice,
+    memory: str = "",
+    watchdog_s: float = 0.0,
+    profile: ProfileChoice = ProfileChoice.SM_61,
 ) -> ExecutorOptions:
     """Settings of the executor that the user chose.
 
@@ -89,4 +108,6 @@ def executor_options(
     if choice is ExecutorChoice.CUDA and reason:
         raise typer.BadParameter(f"the physical GPU cannot be used: {reason}")
     name = "cuda" if reason is None else "software"
-    return ExecutorOptions(name, memory_bytes=parse_size(memory), watchdog_s=watchdog_s)
+    return ExecutorOptions(
+        name, memory_bytes=parse_size(memory), watchdog_s=watchdog_s, profile=profile.value
+    )

@@ -26,6 +26,8 @@ from vgpu_stub.cli.options import (
     IdentityOption,
     ImageOption,
     MemoryOption,
+    ProfileChoice,
+    ProfileOption,
     WatchdogOption,
     executor_options,
 )
@@ -153,6 +155,7 @@ def vm_command(
     executor: ExecutorOption = ExecutorChoice.AUTO,
     memory: MemoryOption = "",
     watchdog: WatchdogOption = 0.0,
+    profile: ProfileOption = ProfileChoice.SM_61,
     identity: IdentityOption = None,
     kernel: KernelOption = DEFAULT_KERNEL,
     image: ImageOption = "cuda",
@@ -184,7 +187,7 @@ def vm_command(
 
         vgpu-stub vm
     """
-    options = executor_options(executor, memory, watchdog)
+    options = executor_options(executor, memory, watchdog, profile)
     settings = GuestSettings(
         kernel, accel, cpus, guest_memory, share, console_log, timeout, identity, image
     )

@@ -23,6 +23,10 @@ class ExecutorOptions:
         memory_bytes: Device memory of each channel (software).
         threads: CPU threads that run blocks, 0 for one each core (software).
         watchdog_s: Longest run of a kernel in seconds, 0 for no limit (software).
+        profile: What the software GPU is: "sm_61", "sm_75", "sm_80" or "sm_90".
+        checks: Checkers of the software GPU: "mem", "race", "sync".
+        general: Translate kernels in the simple way, to compare with (software).
+        count: Count what kernels execute, for the fidelity report (software).
         ordinal: Number of the physical GPU (cuda).
     """
 
@@ -30,6 +34,10 @@ class ExecutorOptions:
     memory_bytes: int = 0
     threads: int = 0
     watchdog_s: float = 0.0
+    profile: str = "sm_61"
+    checks: tuple[str, ...] = ()
+    general: bool = False
+    count: bool = False
     ordinal: int = 0
 
     def to_json(self) -> str:
@@ -39,7 +47,8 @@ class ExecutorOptions:
     @classmethod
     def from_json(cls, text: str) -> ExecutorOptions:
         """The inverse of `to_json`."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        return cls(**{**values, "checks": tuple(values["checks"])})
 
 
 def default_memory_bytes() -> int:
@@ -60,7 +69,7 @@ def make_executor(options: ExecutorOptions) -> Executor:
 
     Raises:
         CudaError: The device cannot be used.
-        ValueError: There is no such executor.
+        ValueError: There is no such executor, or no such profile.
     """
     if options.name == "cuda":
         cuda = importlib.import_module("vgpu_host.executors.cuda")
@@ -68,10 +77,18 @@ def make_executor(options: ExecutorOptions) -> Executor:
         return executor
     if options.name == "software":
         software = importlib.import_module("vgpu_host.executors.software.executor")
+        profiles = importlib.import_module("vgpu_host.executors.software.profiles")
+        translation = importlib.import_module("vgpu_host.executors.software.translation")
         made: Executor = software.SoftwareExecutor(
             total_memory=options.memory_bytes or default_memory_bytes(),
             threads=options.threads or None,
             watchdog_s=options.watchdog_s or None,
+            translation=translation.Translation(
+                profile=profiles.profile_of(options.profile),
+                checks=frozenset(options.checks),
+                general=options.general,
+                count=options.count,
+            ),
         )
         return made
     raise ValueError(f"there is no executor {options.name!r}; choose software or cuda")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import typer
 
+from vgpu_host.executors.options import ExecutorOptions
+from vgpu_host.executors.software.profiles import PROFILES
 from vgpu_stub.cli import options
-from vgpu_stub.cli.options import ExecutorChoice, executor_options, parse_size
+from vgpu_stub.cli.options import ExecutorChoice, ProfileChoice, executor_options, parse_size
 
 
 @pytest.mark.parametrize(
@@ -52,8 +54,15 @@ def test_cuda_without_a_gpu_is_refused_with_the_reason() -> None:
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize("choice", [ExecutorChoice.AUTO, ExecutorChoice.SOFTWARE])
 def test_without_a_gpu_the_software_executor_is_used(choice: ExecutorChoice) -> None:
-    chosen = executor_options(choice, "256M", 2.5)
-    assert (chosen.name, chosen.memory_bytes, chosen.watchdog_s) == ("software", 256 << 20, 2.5)
+    chosen = executor_options(choice, "256M", 2.5, ProfileChoice.SM_80)
+    assert chosen == ExecutorOptions(
+        "software", memory_bytes=256 << 20, watchdog_s=2.5, profile="sm_80"
+    )
+    assert ExecutorOptions.from_json(chosen.to_json()) == chosen
+
+
+def test_every_profile_can_be_chosen() -> None:
+    assert [choice.value for choice in ProfileChoice] == list(PROFILES)
 
 
 @pytest.mark.usefixtures("a_gpu")

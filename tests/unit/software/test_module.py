@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from vgpu_host.executors.software import ParamInfo, PtxError, SoftwareGpu
+from vgpu_host.executors.software.profiles import PROFILES
+from vgpu_host.executors.software.translation import Translation
 from vgpu_host.nvrtc import NvrtcError, compile_ptx
 
 from .conftest import HEADER, Device
@@ -132,7 +134,10 @@ def test_structures_by_value(device: Device) -> None:
 
 def test_newer_targets_run_on_a_newer_device(tmp_path: Path) -> None:
     gpu = SoftwareGpu(
-        total_memory=1 << 24, threads=1, cache_dir=tmp_path, compute_capability=(8, 0)
+        total_memory=1 << 24,
+        threads=1,
+        cache_dir=tmp_path,
+        translation=Translation(PROFILES["sm_80"]),
     )
     try:
         ptx = compile_ptx(

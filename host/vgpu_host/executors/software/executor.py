@@ -37,6 +37,7 @@ from vgpu_host.executors.software.errors import DeviceFault, PtxError
 from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.graph import SoftwareGraph, SoftwareStream, queued, record
 from vgpu_host.executors.software.module import Function, Module
+from vgpu_host.executors.software.translation import Translation
 
 NAME: Final = "VGPU-STUB software GPU"
 #: Clients want at least the release that they were built for; 13.0 satisfies those in use.
@@ -107,6 +108,7 @@ class SoftwareExecutor:
         threads: int | None = None,
         watchdog_s: float | None = None,
         cache_dir: Path | None = None,
+        translation: Translation | None = None,
     ) -> None:
         """Make a software GPU; the arguments are those of `SoftwareGpu`."""
         self._gpu = SoftwareGpu(
@@ -114,6 +116,7 @@ class SoftwareExecutor:
             threads=threads,
             watchdog_s=watchdog_s,
             cache_dir=cache_dir,
+            translation=translation,
         )
         self._blas = Blas(self._gpu.check_range, self._gpu.total_memory, threads)
         self._current: _Context | None = None

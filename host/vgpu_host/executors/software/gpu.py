@@ -11,6 +11,7 @@ from .jit import Compiler
 from .launch import Launcher, scratch_size
 from .module import Module
 from .output import DeviceOutput
+from .translation import Translation
 
 
 class SoftwareGpu:
@@ -23,7 +24,7 @@ class SoftwareGpu:
         total_memory: bytes of device memory; only touched pages cost host memory.
         threads: host threads that run blocks; all processors of this process by default.
         cache_dir: where compiled kernels are kept; see `default_cache_dir`.
-        compute_capability: what the device claims to be; PTX for later targets is refused.
+        translation: what the device is, and how kernels are translated for it.
         watchdog_s: seconds after which a launch ends with `LAUNCH_TIMEOUT`; None for no limit.
     """
 
@@ -33,10 +34,10 @@ class SoftwareGpu:
         total_memory: int,
         threads: int | None = None,
         cache_dir: Path | None = None,
-        compute_capability: tuple[int, int] = (6, 1),
         watchdog_s: float | None = None,
+        translation: Translation | None = None,
     ) -> None:
-        self._capability = compute_capability
+        self.translation = translation or Translation()
         self._threads = threads or len(os.sched_getaffinity(0))
         self._arena = Arena(total_memory, scratch_size(self._threads))
         self._globals: set[int] = set()
@@ -47,7 +48,7 @@ class SoftwareGpu:
     @property
     def compute_capability(self) -> tuple[int, int]:
         """Major and minor compute capability."""
-        return self._capability
+        return self.translation.profile.capability
 
     @property
     def total_memory(self) -> int:
@@ -61,7 +62,7 @@ class SoftwareGpu:
 
     def attributes(self) -> dict[int, int]:
         """Device attributes by `CUdevice_attribute` number; what is absent is 0."""
-        return device_attributes(self._capability, self._threads)
+        return device_attributes(self.compute_capability, self._threads)
 
     def alloc(self, size: int, alignment: int = 512) -> int:
         """Allocate device memory; MemoryError when no range is large enough."""
