@@ -37,9 +37,11 @@ def test_what_is_said_to_be_refused_is_refused() -> None:
 
 
 def test_control_instructions_are_parsed() -> None:
-    body = "bra END; L: .branchtargets END; brx.idx 0, L; @%p ret; END: exit;"
+    body = b"bra END; L: .branchtargets END; brx.idx 0, L; @%p ret; END: exit;"
     source = index_module(
-        f".version 7.0\n.target sm_61\n.address_size 64\n.entry f() {{ .reg .pred %p; {body} }}"
+        b".version 7.0\n.target sm_61\n.address_size 64\n.entry f() { .reg .pred %p; "
+        + body
+        + b" }"
     )
     try:
         parse_function(source, "f")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import ParamInfo, PtxError, SoftwareGpu
+from vgpu_host.executors.software import ParamInfo, PtxError, SoftwareGpu, module
 from vgpu_host.executors.software.profiles import PROFILES
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.nvrtc import NvrtcError, compile_ptx
@@ -163,6 +163,49 @@ def test_kernels_come_from_the_cache_the_second_time(tmp_path: Path) -> None:
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 
 
+def test_a_module_known_from_an_earlier_run_is_not_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ptx = HEADER + (
+        ".global .align 8 .u64 place = table+8; .global .align 4 .u32 table[3] = {5, 6, 7};"
+        ".entry f(.param .u64 out, .param .u32 step) { .reg .b64 %x, %y; .reg .b32 %v;"
+        " mov.u64 %x, place; ld.global.u64 %x, [%x]; ld.global.u32 %v, [%x];"
+        " ld.param.u64 %y, [out]; st.global.u32 [%y], %v; ret; }"
+    )
+
+    def run() -> tuple[list[int], tuple[ParamInfo, ...]]:
+        gpu = SoftwareGpu(total_memory=1 << 20, threads=1, cache_dir=tmp_path / "cache")
+        try:
+            # Memory that the other run did not have makes all addresses differ.
+            out = [gpu.alloc(4) for _ in range(3)][-1]
+            function = gpu.load_module(ptx.encode()).get_function("f")
+            function.launch((1, 1, 1), (1, 1, 1), 0, struct.pack("<QI", out, 0))
+            return Device(gpu).download(out, 1, np.uint32).tolist(), function.params
+        finally:
+            gpu.close()
+
+    expected = ([7], (ParamInfo(0, 8), ParamInfo(8, 4)))
+    assert run() == expected
+
+    def looked(*_: object) -> None:
+        raise AssertionError("the text was looked at")
+
+    monkeypatch.setattr(module, "translate", looked)
+    monkeypatch.setattr(module, "index_module", looked)
+    assert run() == expected
+
+
+def test_another_translation_has_an_entry_of_its_own(tmp_path: Path) -> None:
+    ptx = (HEADER + ".entry f() { ret; }").encode()
+    for translation in (Translation(), Translation(PROFILES["sm_80"]), Translation(general=True)):
+        gpu = SoftwareGpu(
+            total_memory=1 << 20, threads=1, cache_dir=tmp_path / "cache", translation=translation
+        )
+        gpu.load_module(ptx).get_function("f").launch((1, 1, 1), (1, 1, 1), 0, b"")
+        assert gpu.compiler.compiled == 1
+        gpu.close()
+
+
 def test_a_kernel_damaged_on_disk_is_compiled_again(tmp_path: Path) -> None:
     ptx = (HEADER + ".entry f() { ret; }").encode()
     for _ in range(2):
@@ -170,8 +213,8 @@ def test_a_kernel_damaged_on_disk_is_compiled_again(tmp_path: Path) -> None:
         gpu.load_module(ptx).get_function("f").launch((1, 1, 1), (1, 1, 1), 0, b"")
         assert gpu.compiler.compiled == 1
         gpu.close()
-        (file,) = (tmp_path / "cache").iterdir()
-        file.write_bytes(file.read_bytes()[:-8])
+        for file in (tmp_path / "cache").iterdir():
+            file.write_bytes(file.read_bytes()[:-8])
 
 
 def test_a_cache_that_others_can_write_is_refused(tmp_path: Path) -> None:

@@ -34,9 +34,10 @@ from vgpu_host.executors.blas import BlasCall
 from vgpu_host.executors.software.blas import Blas
 from vgpu_host.executors.software.device_attributes import SHARED_PER_BLOCK
 from vgpu_host.executors.software.errors import DeviceFault, PtxError
+from vgpu_host.executors.software.function import Function
 from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.graph import SoftwareGraph, SoftwareStream, queued, record
-from vgpu_host.executors.software.module import Function, Module
+from vgpu_host.executors.software.module import Module
 from vgpu_host.executors.software.translation import Translation
 
 NAME: Final = "VGPU-STUB software GPU"

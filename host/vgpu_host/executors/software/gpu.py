@@ -8,8 +8,10 @@ from pathlib import Path
 from .arena import Arena
 from .device_attributes import device_attributes
 from .jit import Compiler
+from .kernel_cache import KernelCache
 from .launch import Launcher, scratch_size
 from .module import Module
+from .object_cache import ObjectCache, default_cache_dir
 from .output import DeviceOutput
 from .translation import Translation
 
@@ -41,7 +43,9 @@ class SoftwareGpu:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._arena = Arena(total_memory, scratch_size(self._threads))
         self._globals: set[int] = set()
-        self.compiler = Compiler(cache_dir)
+        self.compiler = Compiler()
+        store = ObjectCache(cache_dir or default_cache_dir())
+        self.cache = KernelCache(store, self.compiler.processor)
         self.output = DeviceOutput(self._arena.contains)
         self.launcher = Launcher(self._arena, self._threads, watchdog_s, self.output)
 

@@ -1,18 +1,10 @@
-"""LLVM IR text to machine code: optimise, keep on disk, link.
-
-Objects are kept by the hash of everything that shapes them.
-"""
+"""LLVM IR text to machine code: optimise, link."""
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from pathlib import Path
 
-import llvmlite
 import llvmlite.binding as llvm
-
-from .object_cache import ObjectCache, default_cache_dir
 
 ENTRY = "vgpu_run"
 
@@ -20,10 +12,9 @@ ENTRY = "vgpu_run"
 class Compiler:
     """Compiles kernels for the processor it runs on and keeps them linked while they are in use."""
 
-    def __init__(self, cache_dir: Path | None = None) -> None:
+    def __init__(self) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        self._cache = ObjectCache(cache_dir or default_cache_dir())
         self._cpu = llvm.get_host_cpu_name()
         self._features = llvm.get_host_cpu_features().flatten()
         self._triple = llvm.get_process_triple()
@@ -46,18 +37,18 @@ class Compiler:
         self._linked = 0
         self.compiled = 0
 
-    def compile(self, text: str, optimize: bool = True) -> tuple[int, object]:
-        """Compile a module of LLVM IR; unoptimised code is made in a tenth of the time.
+    @property
+    def processor(self) -> str:
+        """What the code is made for: objects for another processor may not run here."""
+        return f"{self._cpu} {self._features}"
+
+    def link(self, image: bytes) -> tuple[int, object]:
+        """Link an object into this process.
 
         Returns:
             The address of `vgpu_run`, and a token that keeps the code alive.
         """
         with self._lock:
-            key = self._key(text, optimize)
-            image = self._cache.load(key)
-            if image is None:
-                image = self._emit(text, optimize)
-                self._cache.save(key, image)
             self._linked += 1
             library = (
                 llvm.JITLibraryBuilder()
@@ -68,16 +59,14 @@ class Compiler:
             )
             return int(library[ENTRY]), library
 
-    def _key(self, text: str, optimize: bool) -> str:
-        parts = (
-            text,
-            str(optimize),
-            self._cpu,
-            self._features,
-            llvmlite.__version__,
-            ".".join(map(str, llvm.llvm_version_info)),
-        )
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    def emit(self, text: str, optimize: bool = True) -> bytes:
+        """Compile a module of LLVM IR to an object; without optimising in a tenth of the time.
+
+        Raises:
+            RuntimeError: LLVM does not accept the text; the message says why.
+        """
+        with self._lock:
+            return self._emit(text, optimize)
 
     def _emit(self, text: str, optimize: bool) -> bytes:
         module = llvm.parse_assembly(text)

@@ -61,6 +61,8 @@ class CompiledKernel:
     entry: EntryPoint
     context_size: int
     shared_size: int
+    #: Address of the table of the addresses of the module variables that it uses.
+    globals: int
     describe: Callable[[int], str]
 
 
@@ -178,12 +180,13 @@ class Launcher:
         )
         _FAULT.pack_into(self._launch, LAUNCH["fault_code"], 0, 0, 0, 0, 0)
         struct.pack_into(
-            "<qI4xQ",
+            "<qI4xQQ",
             self._launch,
             LAUNCH["launch_id"],
             self._launches,
             workers,
             self._output.callback,
+            kernel.globals,
         )
         self._output.block = block
 

@@ -1,18 +1,12 @@
-"""Places a kernel's variables in shared, local, parameter and global memory, and fills globals."""
+"""Places a kernel's variables in shared, local and parameter memory."""
 
 from __future__ import annotations
 
-import re
-import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from .arena import round_up
 from .codegen.emitter import Layout
-from .errors import UnsupportedError
-from .ir import Address, Body, Instruction, Operand, Pair, Symbol, Variable, Vector, size_of
-from .parser import parse_immediate, split_operands
-
-_ADDRESS = re.compile(r"(?:generic\s*\(\s*)?([A-Za-z_$][\w$]*)\s*\)?\s*(?:\+\s*(-?\w+))?$")
+from .ir import Address, Body, Instruction, Operand, Pair, Symbol, Variable, Vector
 
 
 def symbols_of(operands: Iterable[Operand]) -> set[str]:
@@ -30,9 +24,9 @@ def symbols_of(operands: Iterable[Operand]) -> set[str]:
 
 
 def lay_out(
-    body: Body, module_variables: Mapping[str, Variable], addresses: Mapping[str, int]
+    body: Body, module_variables: Mapping[str, Variable], placed: Collection[str]
 ) -> Layout:
-    """Lay out the variables that a kernel uses; `addresses` are those of module globals.
+    """Lay out the variables that a kernel uses; `placed` are the module variables with an address.
 
     Dynamic shared memory follows the static variables, at the largest alignment asked for.
     """
@@ -67,45 +61,5 @@ def lay_out(
         local_size=round_up(sizes["local"], 16),
         parameters=parameters,
         parameter_size=end,
-        addresses={name: addresses[name] for name in used if name in addresses},
+        globals=tuple(sorted(name for name in used if name in placed)),
     )
-
-
-def initial_bytes(variable: Variable, addresses: Mapping[str, int]) -> bytes:
-    """The contents of a module variable at load time, zeros after its initialiser.
-
-    Raises:
-        UnsupportedError: an initialiser that is neither numbers nor addresses of module variables.
-    """
-    text = variable.initializer.replace("{", " ").replace("}", " ").strip()
-    data = b"".join(
-        _element(part, variable.type, addresses) for part in split_operands(text) if part
-    )
-    if len(data) > variable.size:
-        raise UnsupportedError(f"too many initial values for {variable.name}")
-    return data.ljust(variable.size, b"\0")
-
-
-def _element(text: str, type_: str, addresses: Mapping[str, int]) -> bytes:
-    size = size_of(type_)
-    found = _ADDRESS.match(text)
-    if found:
-        if found[1] not in addresses or size != 8:
-            raise UnsupportedError(f"unsupported initial value {text}")
-        number = addresses[found[1]] + int(found[2] or "0", 0)
-    else:
-        literal = parse_immediate(text)
-        number = literal.bits
-        if type_ in ("f32", "f64") and literal.kind != type_:
-            number = _convert(literal.bits, literal.kind, type_)
-    return (number & ((1 << 8 * size) - 1)).to_bytes(size, "little")
-
-
-def _convert(bits: int, kind: str, type_: str) -> int:
-    """The bits of a literal in another floating-point format."""
-    value = float(bits)
-    if kind != "int":
-        code = {"f32": ("<I", "<f"), "f64": ("<Q", "<d")}[kind]
-        value = struct.unpack(code[1], struct.pack(code[0], bits))[0]
-    code = {"f32": ("<f", "<I"), "f64": ("<d", "<Q")}[type_]
-    return int(struct.unpack(code[1], struct.pack(code[0], value))[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .errors import CudaResult, PtxError, UnsupportedError
 from .ir import (
@@ -57,25 +58,30 @@ _SPECIAL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class FunctionSource:
-    """Where one function lies in the module text: header and body spans."""
+    """Where one function lies in the module text: from its header on, and its body."""
 
     name: str
     is_entry: bool
-    header: str
+    start: int
     body_start: int
     body_end: int
 
 
-@dataclass(slots=True)
+@dataclass
 class ModuleSource:
-    """The index of a module: text without comments, functions by name, module variables."""
+    """The index of a module: functions by name, module variables, and the text when asked for."""
 
-    text: str
+    image: bytes
     version: tuple[int, int] = (0, 0)
     target: str = ""
     functions: dict[str, FunctionSource] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
     variables: dict[str, Variable] = field(default_factory=dict)
+
+    @cached_property
+    def text(self) -> str:
+        """The text without comments, to which all offsets refer."""
+        return strip_comments(self.image.decode())
 
     def line(self, position: int) -> int:
         """One-based line number of an offset in the text."""
@@ -88,13 +94,14 @@ def strip_comments(text: str) -> str:
     return _DEBUG_LINE.sub("", text)
 
 
-def index_module(text: str) -> ModuleSource:
+def index_module(image: bytes) -> ModuleSource:
     """Index functions and module-scope variables of a PTX module.
 
     Raises:
         PtxError: the text is not PTX (`INVALID_IMAGE`) or is malformed (`INVALID_PTX`).
+        UnicodeDecodeError: it is no text at all.
     """
-    source = ModuleSource(strip_comments(text))
+    source = ModuleSource(image)
     version = re.search(r"^\s*\.version\s+(\d+)\.(\d+)", source.text)
     if not version:
         raise PtxError(CudaResult.INVALID_IMAGE, "not PTX: it does not start with .version")
@@ -155,7 +162,7 @@ def _index_function(source: ModuleSource, start: int, stop: int, is_entry: bool)
         source.declared.add(name)
         return stop + 1
     end = _matching_brace(text, stop)
-    source.functions[name] = FunctionSource(name, is_entry, header, stop + 1, end)
+    source.functions[name] = FunctionSource(name, is_entry, start, stop + 1, end)
     return end + 1
 
 
@@ -326,7 +333,7 @@ class _BodyParser:
         return self.body
 
     def _header(self) -> None:
-        header = self.function.header
+        header = self.text[self.function.start : self.function.body_start - 1]
         limit = re.search(r"\.(?:maxntid|reqntid)\s+([\d, ]+)", header)
         if limit:
             product = 1

@@ -24,6 +24,7 @@ from vgpu_host.executors.software.ir import (
     Special,
     Symbol,
 )
+from vgpu_host.executors.software.translation import Translation
 from vgpu_host.executors.software.uniformity import Analysis
 
 from .subnormals import Flushing, flushing_of
@@ -72,7 +73,11 @@ def lanes(numbers: list[int], type_: str) -> Value:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a kernel's variables live: byte offsets in shared, local and parameter space."""
+    """Where a kernel's variables live: byte offsets in shared, local and parameter space.
+
+    `globals` are the module variables that it uses, in the order of the table of their addresses
+    that a launch brings along.
+    """
 
     shared: dict[str, int]
     shared_size: int
@@ -80,7 +85,7 @@ class Layout:
     local_size: int
     parameters: dict[str, int]
     parameter_size: int
-    addresses: dict[str, int]
+    globals: tuple[str, ...]
 
 
 class Emitter:
@@ -91,12 +96,14 @@ class Emitter:
         body: Body,
         analysis: Analysis,
         layout: Layout,
+        translation: Translation,
         read_special: Callable[[Emitter, str], Value],
     ) -> None:
         self.read_special = read_special
         self.body = body
         self.analysis = analysis
         self.layout = layout
+        self.translation = translation
         self.lines: list[str] = []
         self.cold: list[str] = []
         self.allocas: dict[str, str] = {}
@@ -303,9 +310,12 @@ class Emitter:
     def symbol(self, name: str, offset: int) -> Value:
         """The address of a variable in its own state space, as an i64."""
         layout = self.layout
-        for table in (layout.shared, layout.local, layout.parameters, layout.addresses):
+        for table in (layout.shared, layout.local, layout.parameters):
             if name in table:
                 return integer(table[name] + offset, "i64")
+        if name in layout.globals:
+            start = Value(f"%global.{layout.globals.index(name)}", "i64")
+            return self.op("add", start, integer(offset, "i64")) if offset else start
         raise self.refuse(f"unknown symbol {name}")
 
     def special(self, name: str) -> Value:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vgpu_host.executors.software.arena import round_up
 from vgpu_host.executors.software.ir import WARP_SIZE, Body
+from vgpu_host.executors.software.translation import Translation
 from vgpu_host.executors.software.uniformity import Analysis
 
 from . import (
@@ -63,9 +64,11 @@ class KernelText:
     is_large: bool
 
 
-def generate(body: Body, analysis: Analysis, layout: Layout) -> KernelText:
+def generate(
+    body: Body, analysis: Analysis, layout: Layout, translation: Translation
+) -> KernelText:
     """Generate the LLVM module of one kernel; its entry point is `vgpu_run(launch, worker)`."""
-    emitter = Emitter(body, analysis, layout, read_special)
+    emitter = Emitter(body, analysis, layout, translation, read_special)
     flow = ControlFlow(emitter)
     flow.emit_blocks()
     blocks, emitter.lines = emitter.lines, []
@@ -104,6 +107,7 @@ def generate(body: Body, analysis: Analysis, layout: Layout) -> KernelText:
 def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
     for name, base, place, type_ in (
         ("params", "launch", LAUNCH["params"], "ptr"),
+        ("globals", "launch", LAUNCH["globals"], "ptr"),
         ("arena.base", "launch", LAUNCH["arena_base"], "i64"),
         ("arena.size", "launch", LAUNCH["arena_size"], "i64"),
         ("threads", "launch", LAUNCH["threads"], "i32"),
@@ -115,6 +119,9 @@ def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
         emitter.line(f"%p.{name} = getelementptr i8, ptr %{base}, i64 {place}")
         emitter.line(f"%{name} = load {type_}, ptr %p.{name}")
     emitter.line("%params.base = ptrtoint ptr %params to i64")
+    for index in range(len(emitter.layout.globals)):
+        emitter.line(f"%p.global.{index} = getelementptr i64, ptr %globals, i64 {index}")
+        emitter.line(f"%global.{index} = load i64, ptr %p.global.{index}")
     emitter.line("%shared.size64 = zext i32 %shared.size to i64")
     first = emitter.define(f"shl i32 %warp, {WARP_SIZE.bit_length() - 1}", "i32")
     linear = emitter.op("add", first, lanes(list(range(WARP_SIZE)), "i32"))

@@ -35,6 +35,7 @@ LAUNCH = {
     "launch_id": 128,
     "workers": 136,
     "output": 144,
+    "globals": 152,
 }
 LAUNCH_SIZE = 192
 

@@ -1,0 +1,150 @@
+"""What is known of modules and kernels from earlier runs: no text is looked at twice.
+
+An entry of a module is its index. An entry of a kernel is its description and, once it was
+launched, its machine code. Keys hash everything that shapes an entry: the image, the translation,
+the processor, LLVM, and this package itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from .initial import Initial
+from .ir import Variable
+from .object_cache import ObjectCache
+from .parser import FunctionSource, ModuleSource
+from .translation import Translation
+
+
+@dataclass(frozen=True, slots=True)
+class KernelDescription:
+    """What is to be known of a kernel, apart from its code; sizes in bytes.
+
+    Attributes:
+        name: As in the module.
+        parameters: Offset and size of each parameter in the parameter buffer.
+        globals: Module variables that it uses, in the order of its table of addresses.
+        context_size: What each of its warps needs at barriers.
+        is_large: Whether optimising it would take minutes.
+        registers: 32-bit registers that are live at once, at most.
+        max_threads: Threads of a block that the kernel allows; 0 for no limit of its own.
+    """
+
+    name: str
+    parameters: tuple[tuple[int, int], ...]
+    globals: tuple[str, ...]
+    shared_size: int
+    local_size: int
+    context_size: int
+    is_large: bool
+    registers: int
+    max_threads: int
+
+
+class KernelCache:
+    """Indexes and kernels on disk, for one processor."""
+
+    def __init__(self, store: ObjectCache, processor: str) -> None:
+        self._store = store
+        self._common = "\0".join(
+            (
+                package_digest(),
+                processor,
+                llvmlite.__version__,
+                ".".join(map(str, llvm.llvm_version_info)),
+            )
+        )
+
+    def _key(self, *parts: str) -> str:
+        return hashlib.sha256("\0".join((self._common, *parts)).encode()).hexdigest()
+
+    def module_key(self, image: bytes, translation: Translation) -> str:
+        """The key of an image, translated in a certain way."""
+        checks = ",".join(sorted(translation.checks))
+        return self._key(
+            hashlib.sha256(image).hexdigest(),
+            translation.profile.name,
+            checks,
+            f"general {translation.general} count {translation.count}",
+        )
+
+    def load_index(
+        self, module_key: str, image: bytes
+    ) -> tuple[ModuleSource, dict[str, Initial]] | None:
+        """The index of an image and what its variables contain, if it is known."""
+        data = self._store.load(module_key)
+        if data is None:
+            return None
+        stored = json.loads(data)
+        major, minor = stored["version"]
+        source = ModuleSource(
+            image,
+            (major, minor),
+            stored["target"],
+            {entry[0]: FunctionSource(*entry) for entry in stored["functions"]},
+            set(stored["declared"]),
+            {entry["name"]: Variable(**entry) for entry in stored["variables"]},
+        )
+        initial = {
+            name: Initial(b64decode(data), tuple((at, of, plus) for at, of, plus in pointers))
+            for name, data, pointers in stored["initial"]
+        }
+        return source, initial
+
+    def save_index(
+        self, module_key: str, source: ModuleSource, initial: Mapping[str, Initial]
+    ) -> None:
+        """Remember the index of an image and what its variables contain."""
+        stored = {
+            "version": source.version,
+            "target": source.target,
+            "functions": [
+                (f.name, f.is_entry, f.start, f.body_start, f.body_end)
+                for f in source.functions.values()
+            ],
+            "declared": sorted(source.declared),
+            # The text of initialisers is not needed any more.
+            "variables": [
+                asdict(replace(variable, initializer="")) for variable in source.variables.values()
+            ],
+            "initial": [
+                (name, b64encode(value.data).decode(), value.pointers)
+                for name, value in initial.items()
+            ],
+        }
+        self._store.save(module_key, json.dumps(stored).encode())
+
+    def load_kernel(self, module_key: str, name: str) -> tuple[KernelDescription, bytes] | None:
+        """The description of a kernel and its object, which is empty before the first launch."""
+        data = self._store.load(self._key(module_key, name))
+        if data is None:
+            return None
+        head, _, image = data.partition(b"\n")
+        stored = json.loads(head)
+        stored["parameters"] = tuple((offset, size) for offset, size in stored["parameters"])
+        stored["globals"] = tuple(stored["globals"])
+        return KernelDescription(**stored), image
+
+    def save_kernel(self, module_key: str, description: KernelDescription, image: bytes) -> None:
+        """Remember a kernel, with its object if there is one by now."""
+        head = json.dumps(asdict(description)).encode()
+        self._store.save(self._key(module_key, description.name), head + b"\n" + image)
+
+
+@cache
+def package_digest() -> str:
+    """Hash of the sources of the translator: another translator makes other code."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
