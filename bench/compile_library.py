@@ -15,7 +15,6 @@ import json
 import mmap
 import multiprocessing
 import re
-import struct
 import tempfile
 import time
 from collections import Counter
@@ -23,21 +22,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import lz4.block
-import zstandard
-
 from vgpu_host.executors.software import SoftwareGpu
 from vgpu_host.executors.software.errors import PtxError
 from vgpu_host.executors.software.profiles import PROFILES
 from vgpu_host.executors.software.translation import Translation
-
-MAGIC = struct.pack("<I", 0xBA55ED50)
-#: Fat binary: magic, version, header size, size of what follows.
-CONTAINER = struct.Struct("<IHHQ")
-#: Image: kind, version, header size, payload size, packed size, -, minor, major, architecture, name
-#: offset, name length, flags, -, unpacked size.
-IMAGE = struct.Struct("<HHIQIIHHIIIQQQ")
-PTX, LZ4, ZSTD = 1, 0x2000, 0x8000
+from vgpu_host.fat_binary import read_fat_binaries
 
 
 @dataclass(frozen=True)
@@ -51,31 +40,13 @@ class Result:
     seconds: float = 0.0
 
 
-def ptx_images(library: Path, capability: int) -> Iterator[bytes]:
-    """The PTX texts for one capability (61 for 6.1) in the order of the file."""
+def ptx_images(library: Path, architecture: int) -> Iterator[bytes]:
+    """The PTX texts for one architecture (61 for 6.1) in the order of the file."""
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = data.find(MAGIC)
-        while start >= 0:
-            _, _, header, size = CONTAINER.unpack_from(data, start)
-            place, end = start + header, start + header + size
-            while place < end:
-                image = IMAGE.unpack_from(data, place)
-                kind, _, skip, payload, packed = image[:5]
-                architecture, flags, unpacked = image[8], image[11], image[13]
-                if kind == PTX and architecture == capability:
-                    raw = data[place + skip : place + skip + (packed or payload)]
-                    yield unpack(raw, flags, unpacked).rstrip(b"\0")
-                place += skip + payload
-            start = data.find(MAGIC, max(end, start + 4))
-
-
-def unpack(raw: bytes, flags: int, size: int) -> bytes:
-    if flags & LZ4:
-        text: bytes = lz4.block.decompress(raw, uncompressed_size=size)
-        return text
-    if flags & ZSTD:
-        return zstandard.ZstdDecompressor().decompress(raw, max_output_size=size)
-    return raw
+        for images in read_fat_binaries(data):
+            for image in images:
+                if image.is_ptx and image.architecture == architecture:
+                    yield image.unpack()
 
 
 def translate(job: tuple[int, bytes, tuple[int, int], int, str, frozenset[str]]) -> list[Result]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 
 from .cfg import Block, build_blocks
-from .codegen.kernel import generate
+from .codegen.emitter import Layout
+from .codegen.kernel import KernelText, generate
 from .device_attributes import LOCAL_PER_THREAD, SHARED_PER_BLOCK
 from .errors import CudaResult, PtxError, UnsupportedError
 from .inline import inline_calls
@@ -16,7 +18,64 @@ from .layout import lay_out
 from .liveness import live_in
 from .parser import ModuleSource, parse_function
 from .translation import Translation
-from .uniformity import analyze
+from .uniformity import Analysis, analyze
+
+
+class Lowering:
+    """The stages of one kernel on its way from PTX to LLVM IR, each made when it is asked for.
+
+    A stage that cannot be made raises `UnsupportedError`.
+    """
+
+    def __init__(
+        self, source: ModuleSource, name: str, placed: Collection[str], translation: Translation
+    ) -> None:
+        """Prepare; the arguments are those of `translate`."""
+        self._source = source
+        self._name = name
+        self._placed = placed
+        self._translation = translation
+
+    @cached_property
+    def body(self) -> Body:
+        """The kernel with the functions that it calls in it."""
+        return inline_calls(parse_function(self._source, self._name), self._load)
+
+    def _load(self, callee: str) -> Body | None:
+        known = callee in self._source.functions
+        return parse_function(self._source, callee) if known else None
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The flow graph."""
+        return build_blocks(self.body)
+
+    @cached_property
+    def live(self) -> list[frozenset[str]]:
+        """Registers that are live at the start of each block."""
+        return live_in(self.blocks)
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """What is the same in all lanes of a warp, and where a warp may be split."""
+        return analyze(self.body, self.blocks, self.live)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where variables are."""
+        layout = lay_out(self.body, self._source.variables, self._placed)
+        _check_limits(layout.shared_size, layout.local_size, layout.parameter_size)
+        return layout
+
+    @cached_property
+    def text(self) -> KernelText:
+        """LLVM IR."""
+        return generate(self.body, self.analysis, self.layout, self._translation)
+
+    @property
+    def registers(self) -> int:
+        """32-bit registers live at once, at most."""
+        return register_estimate(self.body, self.blocks, self.live)
 
 
 def translate(
@@ -36,21 +95,11 @@ def translate(
     Raises:
         PtxError: the kernel uses something that cannot be run; the log names it.
     """
-
-    def load(callee: str) -> Body | None:
-        return parse_function(source, callee) if callee in source.functions else None
-
+    lowering = Lowering(source, name, placed, translation)
     try:
-        body = parse_function(source, name)
-        inline_calls(body, load)
-        blocks = build_blocks(body)
-        live = live_in(blocks)
-        analysis = analyze(body, blocks, live)
-        layout = lay_out(body, source.variables, placed)
-        _check_limits(layout.shared_size, layout.local_size, layout.parameter_size)
-        text = generate(body, analysis, layout, translation)
+        body, layout, text = lowering.body, lowering.layout, lowering.text
     except UnsupportedError as error:
-        raise PtxError(CudaResult.INVALID_PTX, _log(source, name, error)) from None
+        raise PtxError(CudaResult.INVALID_PTX, refusal_log(source, name, error)) from None
     except RecursionError:
         reason = f"{name}: loops or calls are nested too deeply"
         raise PtxError(CudaResult.INVALID_PTX, reason) from None
@@ -62,7 +111,7 @@ def translate(
         local_size=layout.local_size,
         context_size=text.context_size,
         is_large=text.is_large,
-        registers=register_estimate(body, blocks, live),
+        registers=lowering.registers,
         max_threads=body.max_threads,
     )
     return description, text.llvm
@@ -77,7 +126,8 @@ def _check_limits(shared: int, local: int, parameters: int) -> None:
         raise UnsupportedError(f"takes {parameters} bytes of parameters")
 
 
-def _log(source: ModuleSource, name: str, error: UnsupportedError) -> str:
+def refusal_log(source: ModuleSource, name: str, error: UnsupportedError) -> str:
+    """Why a kernel is refused, in one line, with the line of the text where that is known."""
     where = f"line {source.line(error.position)}: " if error.position >= 0 else ""
     text = f": {error.text}" if error.text else ""
     return f"{name}: {where}{error.reason}{text}"
