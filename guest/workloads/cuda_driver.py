@@ -67,20 +67,20 @@ class Driver:
 
     def allocate(self, size: int) -> Buffer:
         """Allocate device memory, in bytes."""
-        return Buffer(self, size)
+        pointer = c_uint64()
+        self.call("cuMemAlloc_v2", byref(pointer), c_size_t(size))
+        return Buffer(self, pointer.value, size)
 
     def upload(self, array: NDArray[np.generic]) -> Buffer:
         """Copy an array to new device memory."""
-        contiguous = np.ascontiguousarray(array)
-        buffer = self.allocate(contiguous.nbytes)
-        source = contiguous.ctypes.data_as(c_void_p)
-        self.call("cuMemcpyHtoD_v2", c_uint64(buffer.pointer), source, c_size_t(buffer.size))
+        buffer = self.allocate(array.nbytes)
+        buffer.write(array)
         return buffer
 
     def zeros(self, size: int) -> Buffer:
         """Allocate device memory filled with zeros, in bytes."""
         buffer = self.allocate(size)
-        self.call("cuMemsetD8_v2", c_uint64(buffer.pointer), ctypes.c_ubyte(0), c_size_t(size))
+        buffer.clear()
         return buffer
 
     def synchronize(self) -> None:
@@ -107,12 +107,22 @@ class Driver:
 class Buffer:
     """Device memory; kernels take it as an argument."""
 
-    def __init__(self, driver: Driver, size: int) -> None:
+    def __init__(self, driver: Driver, pointer: int, size: int) -> None:
         self._driver = driver
+        self.pointer = pointer
         self.size = size
-        pointer = c_uint64()
-        driver.call("cuMemAlloc_v2", byref(pointer), c_size_t(size))
-        self.pointer = pointer.value
+
+    def write(self, array: NDArray[np.generic]) -> None:
+        """Copy an array to the start of the memory."""
+        contiguous = np.ascontiguousarray(array)
+        source = contiguous.ctypes.data_as(c_void_p)
+        size = c_size_t(contiguous.nbytes)
+        self._driver.call("cuMemcpyHtoD_v2", c_uint64(self.pointer), source, size)
+
+    def clear(self) -> None:
+        """Fill the memory with zeros."""
+        arguments = c_uint64(self.pointer), ctypes.c_ubyte(0), c_size_t(self.size)
+        self._driver.call("cuMemsetD8_v2", *arguments)
 
     def download(
         self, shape: int | tuple[int, ...], dtype: type[np.generic]
@@ -141,6 +151,14 @@ class Module:
         handle = c_void_p()
         self._driver.call("cuModuleGetFunction", byref(handle), self._handle, name.encode())
         return Kernel(self._driver, handle)
+
+    def variable(self, name: str) -> Buffer:
+        """Memory of a variable of the module, which goes with it."""
+        pointer, size = c_uint64(), c_size_t()
+        self._driver.call(
+            "cuModuleGetGlobal_v2", byref(pointer), byref(size), self._handle, name.encode()
+        )
+        return Buffer(self._driver, pointer.value, size.value)
 
 
 class Kernel:

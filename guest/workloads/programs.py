@@ -7,15 +7,14 @@ kernels are in `kernels/`, their PTX (made by `make workloads`) in `build/`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Callable
 from ctypes import c_float, c_int, c_uint
 from pathlib import Path
 
 import numpy as np
-from cuda_driver import CudaError, Driver, Kernel
+import runner
+from cuda_driver import Driver, Kernel
 from numpy.typing import NDArray
 
 PTX = Path(__file__).resolve().parent / "build"
@@ -158,34 +157,12 @@ def nbody(driver: Driver, kernel: Kernel) -> bool:
 def main() -> int:
     """Run the programs that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="PROGRAM", help=", ".join(PROGRAMS))
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    unknown = set(options.names) - set(PROGRAMS)
-    if unknown:
-        parser.error(f"no program {', '.join(sorted(unknown))}; choose from {', '.join(PROGRAMS)}")
-    results = []
-    with Driver() as driver:
-        device = driver.device_name
-        if not options.json:
-            print(f"device: {device}", flush=True)
-        for name in options.names or PROGRAMS:
-            start = time.perf_counter()
-            try:
-                right, error = (
-                    PROGRAMS[name](driver, driver.load(PTX / f"{name}.ptx").kernel(name)),
-                    "",
-                )
-            except CudaError as failure:
-                right, error = False, str(failure)
-            milliseconds = 1000 * (time.perf_counter() - start)
-            results.append({"program": name, "right": right, "error": error, "ms": milliseconds})
-            if not options.json:
-                verdict = "right" if right else f"WRONG {error}"
-                print(f"{name:20} {verdict:8} {milliseconds:8.1f} ms", flush=True)
-    if options.json:
-        print(json.dumps({"device": device, "results": results}))
-    return 0 if all(result["right"] for result in results) else 1
+    options = runner.parse(parser, PROGRAMS)
+
+    def run(driver: Driver, name: str) -> bool:
+        return PROGRAMS[name](driver, driver.load(PTX / f"{name}.ptx").kernel(name))
+
+    return runner.run_all(options, run)
 
 
 if __name__ == "__main__":

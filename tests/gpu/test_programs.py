@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from vgpu_stub.cli.exec_command import program_environment
 pytestmark = pytest.mark.gpu
 
 PROGRAMS = GUEST / "workloads/programs.py"
+SUITE = GUEST / "workloads/suite.py"
 LOAD = GUEST / "workloads/endless.py"
 
 
@@ -36,9 +38,12 @@ def environment(server: DeviceServer) -> dict[str, str]:
     return program_environment(server.device_socket, cuda_libraries())
 
 
-def test_every_program_gives_the_right_answer(server: DeviceServer) -> None:
+@pytest.mark.parametrize(("command", "count"), [(PROGRAMS, 7), (SUITE, 8)], ids=["basic", "suite"])
+def test_every_program_gives_the_right_answer(
+    server: DeviceServer, command: Path, count: int
+) -> None:
     done = subprocess.run(
-        [sys.executable, str(PROGRAMS), "--json"],
+        [sys.executable, str(command), "--json"],
         env=environment(server),
         capture_output=True,
         text=True,
@@ -49,7 +54,7 @@ def test_every_program_gives_the_right_answer(server: DeviceServer) -> None:
     report = json.loads(done.stdout)
     assert report["device"].startswith("VGPU-STUB NVIDIA")
     assert all(row["right"] for row in report["results"])
-    assert len(report["results"]) == 7
+    assert len(report["results"]) == count
 
 
 def test_killed_worker_gives_its_program_an_error(server: DeviceServer) -> None:
