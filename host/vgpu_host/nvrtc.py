@@ -35,13 +35,16 @@ def _check(status: int, action: str) -> None:
         raise NvrtcError(f"{action}: {function(status).decode()}")
 
 
-def compile_ptx(source: str, arch: str = "compute_61", name: str = "kernel.cu") -> bytes:
+def compile_ptx(
+    source: str, arch: str = "compute_61", name: str = "kernel.cu", line_info: bool = False
+) -> bytes:
     """Compile CUDA C++ to PTX text.
 
     Args:
         source: the translation unit.
         arch: virtual architecture, e.g. `compute_61`.
         name: file name in messages.
+        line_info: have the PTX name lines of the source.
 
     Raises:
         NvrtcError: with the compiler's log.
@@ -55,8 +58,11 @@ def compile_ptx(source: str, arch: str = "compute_61", name: str = "kernel.cu") 
         "cannot create an NVRTC program",
     )
     try:
-        options = (ctypes.c_char_p * 1)(f"--gpu-architecture={arch}".encode())
-        status = library.nvrtcCompileProgram(program, 1, options)
+        options = [f"--gpu-architecture={arch}".encode()]
+        if line_info:
+            options.append(b"--generate-line-info")
+        array = (ctypes.c_char_p * len(options))(*options)
+        status = library.nvrtcCompileProgram(program, len(options), array)
         if status:
             log = _fetch("nvrtcGetProgramLog", program).decode(errors="replace")
             raise NvrtcError(f"{name} does not compile for {arch}:\n{log}")

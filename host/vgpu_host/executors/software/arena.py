@@ -58,7 +58,7 @@ class Arena:
         """
         if size <= 0 or alignment <= 0 or alignment & (alignment - 1):
             raise ValueError(f"cannot allocate {size} bytes at alignment {alignment}")
-        taken = round_up(size, 512)
+        taken = self._taken(size)
         for index, (start, length) in enumerate(self._free):
             address = round_up(start, alignment)
             if address + taken > start + length:
@@ -72,15 +72,26 @@ class Arena:
             return address
         raise MemoryError(f"no {size} free bytes of device memory in one piece")
 
+    def _taken(self, size: int) -> int:
+        """Bytes of the range that an allocation takes away."""
+        return round_up(size, 512)
+
     def release(self, address: int) -> None:
         """Free an allocation and return its pages to the system.
 
         Raises:
             KeyError: `address` is not the start of a live allocation.
         """
-        taken = round_up(self._sizes.pop(address), 512)
+        self._give_back(address, self._forget(address))
+
+    def _forget(self, address: int) -> int:
+        """Take an allocation out of the books; returns the bytes that it took away."""
+        taken = self._taken(self._sizes.pop(address))
         del self._starts[bisect.bisect_left(self._starts, address)]
         self.used -= taken
+        return taken
+
+    def _give_back(self, address: int, taken: int) -> None:
         index = bisect.bisect_left(self._free, (address, 0))
         self._free.insert(index, (address, taken))
         start, length = address, taken
@@ -102,12 +113,16 @@ class Arena:
 
     def owner(self, address: int) -> tuple[int, int] | None:
         """The live allocation (start, size) that contains an address, or None."""
+        found = self.before(address)
+        return found if found and address < sum(found) else None
+
+    def before(self, address: int) -> tuple[int, int] | None:
+        """The live allocation (start, size) that begins last of those up to an address, or None."""
         index = bisect.bisect_right(self._starts, address) - 1
         if index < 0:
             return None
         start = self._starts[index]
-        size = self._sizes[start]
-        return (start, size) if address < start + size else None
+        return start, self._sizes[start]
 
     def contains(self, address: int, size: int) -> bool:
         """Whether a range lies in device memory or scratch, allocated or not."""

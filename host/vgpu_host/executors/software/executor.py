@@ -119,7 +119,7 @@ class SoftwareExecutor:
             cache_dir=cache_dir,
             translation=translation,
         )
-        self._blas = Blas(self._gpu.check_range, self._gpu.total_memory, threads)
+        self._blas = Blas(self._gpu.lend_range, self._gpu.total_memory, threads)
         self._current: _Context | None = None
 
     def describe(self) -> DeviceDescription:
@@ -245,6 +245,7 @@ class SoftwareExecutor:
         self._ready(stream)
         self._check(device_ptr, size)
         ctypes.memmove(device_ptr, address, size)
+        self._gpu.written(device_ptr, size)
 
     @queued
     def copy_bytes_to_device(self, device_ptr: int, data: bytes, stream: Stream | None) -> None:
@@ -252,6 +253,7 @@ class SoftwareExecutor:
         self._ready(stream)
         self._check(device_ptr, len(data))
         ctypes.memmove(device_ptr, data, len(data))
+        self._gpu.written(device_ptr, len(data))
 
     @queued
     def copy_device_to_host(
@@ -271,6 +273,7 @@ class SoftwareExecutor:
         self._check(destination, size)
         self._check(source, size)
         ctypes.memmove(destination, source, size)
+        self._gpu.copied(destination, source, size)
 
     @queued
     def copy_2d(self, copy: Copy2D, stream: Stream | None) -> None:
@@ -284,11 +287,15 @@ class SoftwareExecutor:
         if not copy.source_is_host:
             self._check_rows(copy.source, copy.source_pitch, copy.width, copy.height)
         for row in range(copy.height):
-            ctypes.memmove(
-                copy.destination + row * copy.destination_pitch,
-                copy.source + row * copy.source_pitch,
-                copy.width,
-            )
+            destination = copy.destination + row * copy.destination_pitch
+            source = copy.source + row * copy.source_pitch
+            ctypes.memmove(destination, source, copy.width)
+            if copy.destination_is_host:
+                continue
+            if copy.source_is_host:
+                self._gpu.written(destination, copy.width)
+            else:
+                self._gpu.copied(destination, source, copy.width)
 
     def _check_rows(self, device_ptr: int, pitch: int, width: int, height: int) -> None:
         if width and height:
@@ -304,6 +311,7 @@ class SoftwareExecutor:
         self._check_aligned(device_ptr, element_bytes)
         self._check(device_ptr, size)
         _fill(device_ptr, value, element_bytes, size)
+        self._gpu.written(device_ptr, size)
 
     @queued
     def memset_2d(
@@ -325,6 +333,7 @@ class SoftwareExecutor:
         self._check_rows(device_ptr, pitch, row_bytes, height)
         for row in range(height):
             _fill(device_ptr + row * pitch, value, element_bytes, row_bytes)
+            self._gpu.written(device_ptr + row * pitch, row_bytes)
 
     def _check_aligned(self, device_ptr: int, element_bytes: int) -> None:
         if device_ptr % element_bytes:

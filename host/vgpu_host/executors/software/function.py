@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .device_attributes import MAX_BLOCK, MAX_BLOCKS, MAX_GRID, MAX_THREADS, SHARED_PER_BLOCK
 from .kernel_cache import KernelDescription
 from .launch import ENTRY_TYPE, PARAMETER_WINDOW, CompiledKernel
+from .statement import Statement
 
 if TYPE_CHECKING:
     from .gpu import SoftwareGpu
@@ -33,7 +34,7 @@ class Function:
         code: its object, or what makes it when it is first launched.
         addresses: of the module variables that `description.globals` names.
         const_bytes: size of the module's constants.
-        describe: tells what stands at an offset of the module text.
+        statement: tells what stands at an offset of the module text.
     """
 
     def __init__(
@@ -43,12 +44,12 @@ class Function:
         code: bytes | Callable[[], bytes],
         addresses: Sequence[int],
         const_bytes: int,
-        describe: Callable[[int], str],
+        statement: Callable[[int], Statement],
     ) -> None:
         self._gpu = gpu
         self._description = description
         self._code = code
-        self._describe = describe
+        self._statement = statement
         self._globals = (ctypes.c_uint64 * len(addresses))(*addresses)
         self._lock = threading.Lock()
         self._compiled: CompiledKernel | None = None
@@ -118,12 +119,14 @@ class Function:
                 if not isinstance(self._code, bytes):
                     self._code = self._code()
                 address, self._linked = self._gpu.compiler.link(self._code)
+                checker = self._gpu.checker
                 self._compiled = CompiledKernel(
                     self.name,
                     ENTRY_TYPE(address),
                     self._description.context_size,
-                    self.static_shared_bytes,
+                    self._description.shared_frame,
                     ctypes.addressof(self._globals),
-                    self._describe,
+                    self._statement,
+                    checker.watch(self._description) if checker else None,
                 )
             return self._compiled

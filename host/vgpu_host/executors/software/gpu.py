@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 from .arena import Arena
+from .checks.checker import Checker
+from .checks.report import Report
+from .checks.shadow import CheckedArena, shadow_arena
 from .device_attributes import device_attributes
 from .jit import Compiler
 from .kernel_cache import KernelCache
-from .launch import Launcher, scratch_size
+from .launch import PARAMETER_WINDOW, Launcher, scratch_size
 from .module import Module
 from .object_cache import ObjectCache, default_cache_dir
 from .output import DeviceOutput
@@ -28,6 +31,7 @@ class SoftwareGpu:
         cache_dir: where compiled kernels are kept; see `default_cache_dir`.
         translation: what the device is, and how kernels are translated for it.
         watchdog_s: seconds after which a launch ends with `LAUNCH_TIMEOUT`; None for no limit.
+        report: told of what the checkers of `translation` find, at the end of the launch.
     """
 
     def __init__(
@@ -38,16 +42,25 @@ class SoftwareGpu:
         cache_dir: Path | None = None,
         watchdog_s: float | None = None,
         translation: Translation | None = None,
+        report: Report | None = None,
     ) -> None:
         self.translation = translation or Translation()
         self._threads = threads or len(os.sched_getaffinity(0))
-        self._arena = Arena(total_memory, scratch_size(self._threads))
+        self.checker: Checker | None = None
+        checks = self.translation.checks
+        scratch = scratch_size(self._threads)
+        if "mem" in checks:
+            self._arena: Arena = shadow_arena(total_memory, scratch, PARAMETER_WINDOW)
+        else:
+            self._arena = Arena(total_memory, scratch)
+        if checks:
+            self.checker = Checker(checks, self._arena, report or Report())
         self._globals: set[int] = set()
         self.compiler = Compiler()
         store = ObjectCache(cache_dir or default_cache_dir())
         self.cache = KernelCache(store, self.compiler.processor)
         self.output = DeviceOutput(self._arena.contains)
-        self.launcher = Launcher(self._arena, self._threads, watchdog_s, self.output)
+        self.launcher = Launcher(self._arena, self._threads, watchdog_s, self.output, self.checker)
 
     @property
     def compute_capability(self) -> tuple[int, int]:
@@ -96,6 +109,21 @@ class SoftwareGpu:
             DeviceFault: with `INVALID_VALUE`.
         """
         self._arena.check_range(ptr, size)
+
+    def lend_range(self, ptr: int, size: int) -> None:
+        """As `check_range`, for memory that a library routine is going to write, or read."""
+        self.check_range(ptr, size)
+        self.written(ptr, size)
+
+    def written(self, ptr: int, size: int) -> None:
+        """Say that a checked range has been written by something else than a kernel."""
+        if isinstance(self._arena, CheckedArena):
+            self._arena.shadow.written(ptr, size)
+
+    def copied(self, destination: int, source: int, size: int) -> None:
+        """Say that a checked range has been copied to another one."""
+        if isinstance(self._arena, CheckedArena):
+            self._arena.shadow.copied(destination, source, size)
 
     def load_module(self, image: bytes) -> Module:
         """Load PTX text, with or without a trailing NUL.

@@ -37,6 +37,9 @@ class KernelDescription:
         is_large: Whether optimising it would take minutes.
         registers: 32-bit registers that are live at once, at most.
         max_threads: Threads of a block that the kernel allows; 0 for no limit of its own.
+        shared_frame: Static shared memory with the gaps that a checker wants in it.
+        shared_variables: Name, offset and size of each variable in it; size 0 for a dynamic one.
+        sites: How many things checkers may find in it.
     """
 
     name: str
@@ -48,6 +51,9 @@ class KernelDescription:
     is_large: bool
     registers: int
     max_threads: int
+    shared_frame: int
+    shared_variables: tuple[tuple[str, int, int], ...]
+    sites: int
 
 
 class KernelCache:
@@ -132,6 +138,7 @@ class KernelCache:
         stored = json.loads(head)
         stored["parameters"] = tuple((offset, size) for offset, size in stored["parameters"])
         stored["globals"] = tuple(stored["globals"])
+        stored["shared_variables"] = tuple(map(tuple, stored["shared_variables"]))
         return KernelDescription(**stored), image
 
     def save_kernel(self, module_key: str, description: KernelDescription, image: bytes) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arena import Arena, round_up
+from .checks.checker import Checker, Watched
 from .codegen.state import (
     CONTEXT_ALIGNMENT,
     FAULT_ADDRESS,
@@ -29,10 +30,12 @@ from .codegen.state import (
     WORKER,
     WORKER_SIZE,
 )
+from .coordinates import coordinates
 from .device_attributes import LOCAL_PER_THREAD, MAX_THREADS, SHARED_PER_BLOCK
 from .errors import CudaResult, DeviceFault
 from .ir import WARP_SIZE
 from .output import DeviceOutput
+from .statement import Statement
 
 #: Scratch memory per host thread: shared memory with room behind it, then local memory.
 SHARED_WINDOW = 2 * SHARED_PER_BLOCK
@@ -63,7 +66,9 @@ class CompiledKernel:
     shared_size: int
     #: Address of the table of the addresses of the module variables that it uses.
     globals: int
-    describe: Callable[[int], str]
+    statement: Callable[[int], Statement]
+    #: What checkers may find in it, if there are any.
+    watched: Watched | None = None
 
 
 class _Worker:
@@ -94,7 +99,12 @@ class Launcher:
     """Runs kernels of one GPU on `threads` host threads."""
 
     def __init__(
-        self, arena: Arena, threads: int, watchdog_s: float | None, output: DeviceOutput
+        self,
+        arena: Arena,
+        threads: int,
+        watchdog_s: float | None,
+        output: DeviceOutput,
+        checker: Checker | None = None,
     ) -> None:
         self._arena = arena
         self._output = output
@@ -102,7 +112,13 @@ class Launcher:
         self._address = ctypes.addressof(self._launch)
         self._parameters = arena.scratch
         start = arena.scratch + PARAMETER_WINDOW
+        self._checker = checker
         self._workers = [_Worker(i, start + i * WORKER_SCRATCH) for i in range(threads)]
+        if checker:
+            windows = [start + i * WORKER_SCRATCH for i in range(threads)]
+            states = checker.attach(arena.scratch, windows, SHARED_WINDOW)
+            for worker, state in zip(self._workers, states, strict=True):
+                struct.pack_into("<Q", worker.block, WORKER["checks"], state)
         self._lock = threading.Lock()
         self._thread_ids: dict[tuple[int, int, int], np.ndarray[tuple[int], np.dtype[np.int32]]]
         self._thread_ids = {}
@@ -142,6 +158,8 @@ class Launcher:
                 if self._watchdog:
                     self._watchdog.end_launch()
             fault = _FAULT.unpack_from(self._launch, LAUNCH["fault_code"])
+            if kernel.watched and self._checker:
+                self._checker.collect(kernel.name, kernel.watched, kernel.statement, grid, block)
             if fault[0]:
                 raise self._fault(kernel, grid, block, fault)
 
@@ -189,6 +207,9 @@ class Launcher:
             kernel.globals,
         )
         self._output.block = block
+        if kernel.watched and self._checker:
+            self._checker.begin()
+            struct.pack_into("<Q", self._launch, LAUNCH["checks"], kernel.watched.address)
 
     def _run_parallel(self, kernel: CompiledKernel, blocks: int) -> None:
         while len(self._pool) < len(self._workers) - 1:
@@ -221,23 +242,32 @@ class Launcher:
         fault: tuple[int, ...],
     ) -> DeviceFault:
         code, address, cta, thread, position = fault
-        where = f"block {_coordinates(cta, grid)}, thread {_coordinates(thread, block)}"
+        where = f"block {coordinates(cta, grid)}, thread {coordinates(thread, block)}"
         message = f"kernel {kernel.name}, {where}"
         if code == FAULT_STOPPED:
             return DeviceFault(
                 CudaResult.LAUNCH_TIMEOUT,
                 f"kernel {kernel.name} ran longer than the watchdog allows",
             )
-        message = f"{message}, {kernel.describe(position)}"
+        statement = kernel.statement(position)
+        message = f"{message}, {statement}"
         if code == FAULT_TRAP:
             return DeviceFault(CudaResult.LAUNCH_FAILED, f"{message}: trap")
         if code == FAULT_ASSERT:
             return DeviceFault(CudaResult.ASSERT, f"{message}: an assertion failed")
         assert code == FAULT_ADDRESS, code
-        return self._address_fault(message, address, kernel.describe(position))
+        address &= 0xFFFF_FFFF_FFFF_FFFF
+        found = self._address_fault(message, address, statement.text)
+        if kernel.watched and self._checker:
+            size = access_size(statement.text)
+            misaligned = found.result == CudaResult.MISALIGNED_ADDRESS
+            thread_at = coordinates(cta, grid), coordinates(thread, block)
+            self._checker.fault(
+                kernel.name, kernel.watched, statement, address, size, misaligned, thread_at
+            )
+        return found
 
     def _address_fault(self, message: str, address: int, instruction: str) -> DeviceFault:
-        address &= 0xFFFF_FFFF_FFFF_FFFF
         inside = 0 <= address - self._arena.base < self._arena.size
         shared = ".shared" in instruction and address < SHARED_PER_BLOCK
         if (inside or shared) and address % access_size(instruction):
@@ -266,10 +296,6 @@ def access_size(instruction: str) -> int:
     digits = "".join(character for character in parts[-1] if character.isdigit())
     element = {"f16x2": 4}.get(parts[-1], int(digits or "8") // 8)
     return element * (4 if "v4" in parts else 2 if "v2" in parts else 1)
-
-
-def _coordinates(index: int, extent: tuple[int, int, int]) -> tuple[int, int, int]:
-    return index % extent[0], index // extent[0] % extent[1], index // extent[0] // extent[1]
 
 
 def thread_ids(

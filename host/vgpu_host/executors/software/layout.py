@@ -24,11 +24,15 @@ def symbols_of(operands: Iterable[Operand]) -> set[str]:
 
 
 def lay_out(
-    body: Body, module_variables: Mapping[str, Variable], placed: Collection[str]
+    body: Body,
+    module_variables: Mapping[str, Variable],
+    placed: Collection[str],
+    gap: int = 0,
 ) -> Layout:
     """Lay out the variables that a kernel uses; `placed` are the module variables with an address.
 
-    Dynamic shared memory follows the static variables, at the largest alignment asked for.
+    Variables in shared memory have `gap` unused bytes behind them. Dynamic shared memory follows
+    the static variables, at the largest alignment asked for.
     """
     used = symbols_of(
         operand
@@ -47,8 +51,12 @@ def lay_out(
             dynamic.append(variable)
         elif variable.space in sizes:
             start = round_up(sizes[variable.space], variable.alignment)
-            (shared if variable.space == "shared" else local)[variable.name] = start
             sizes[variable.space] = start + variable.size
+            if variable.space == "shared":
+                shared[variable.name] = start
+                sizes["shared"] += gap
+            else:
+                local[variable.name] = start
     if dynamic:
         sizes["shared"] = round_up(sizes["shared"], max(v.alignment for v in dynamic))
         shared.update({variable.name: sizes["shared"] for variable in dynamic})
@@ -62,4 +70,5 @@ def lay_out(
         parameters=parameters,
         parameter_size=end,
         globals=tuple(sorted(name for name in used if name in placed)),
+        shared_variables=tuple((name, shared[name], known[name].size) for name in shared),
     )

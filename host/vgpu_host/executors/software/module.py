@@ -96,6 +96,7 @@ class Module:
             raise
         for name, initial in self._initial.items():
             initial.write(self._globals[name], variables[name].size, self._globals)
+            self._gpu.written(self._globals[name], variables[name].size)
 
     def function_names(self) -> tuple[str, ...]:
         """Names of the kernels, in the order of the text."""
@@ -141,16 +142,11 @@ class Module:
             image or compile_kernel,
             [self._globals[used] for used in description.globals],
             sum(v.size for v in self._source.variables.values() if v.space == "const"),
-            self._describe,
+            self._source.statement,
         )
 
     def _translate(self, name: str) -> tuple[KernelDescription, str]:
         return translate(self._source, name, self._globals, self._gpu.translation)
-
-    def _describe(self, position: int) -> str:
-        text = self._source.text
-        statement = text[position : text.find(";", position)]
-        return f"PTX line {self._source.line(position)}: {' '.join(statement.split())}"
 
     def get_global(self, name: str) -> tuple[int, int]:
         """Device pointer and size in bytes of a module variable; KeyError if there is none."""

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from .debug_lines import DebugLines
 from .errors import CudaResult, PtxError, UnsupportedError
 from .ir import (
     STORAGE,
@@ -28,6 +29,7 @@ from .ir import (
     Vector,
     size_of,
 )
+from .statement import Statement
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 _DEBUG_LINE = re.compile(r"^[ \t]*\.(?:loc|file)\b[^\n]*", re.M)
@@ -83,9 +85,19 @@ class ModuleSource:
         """The text without comments, to which all offsets refer."""
         return strip_comments(self.image.decode())
 
+    @cached_property
+    def _debug_lines(self) -> DebugLines:
+        return DebugLines(self.image.decode())
+
     def line(self, position: int) -> int:
         """One-based line number of an offset in the text."""
         return self.text.count("\n", 0, max(position, 0)) + 1
+
+    def statement(self, position: int) -> Statement:
+        """The statement that begins at an offset in the text."""
+        text = self.text[position : self.text.find(";", position)]
+        line = self.line(position)
+        return Statement(line, " ".join(text.split()), self._debug_lines.source_of(line))
 
 
 def strip_comments(text: str) -> str:

@@ -20,6 +20,9 @@ from .parser import ModuleSource, parse_function
 from .translation import Translation
 from .uniformity import Analysis, analyze
 
+#: Bytes behind each variable in shared memory that the memory checker watches.
+SHARED_GAP = 16
+
 
 class Lowering:
     """The stages of one kernel on its way from PTX to LLVM IR, each made when it is asked for.
@@ -68,9 +71,16 @@ class Lowering:
         return layout
 
     @cached_property
+    def frame(self) -> Layout:
+        """Where variables are in the code: with gaps that a checker watches."""
+        if "mem" not in self._translation.checks:
+            return self.layout
+        return lay_out(self.body, self._source.variables, self._placed, gap=SHARED_GAP)
+
+    @cached_property
     def text(self) -> KernelText:
         """LLVM IR."""
-        return generate(self.body, self.analysis, self.layout, self._translation)
+        return generate(self.body, self.analysis, self.frame, self._translation)
 
     @property
     def registers(self) -> int:
@@ -98,6 +108,7 @@ def translate(
     lowering = Lowering(source, name, placed, translation)
     try:
         body, layout, text = lowering.body, lowering.layout, lowering.text
+        framed = lowering.frame
     except UnsupportedError as error:
         raise PtxError(CudaResult.INVALID_PTX, refusal_log(source, name, error)) from None
     except RecursionError:
@@ -108,6 +119,9 @@ def translate(
         parameters=tuple((p.offset, p.size) for p in body.parameters),
         globals=layout.globals,
         shared_size=layout.shared_size,
+        shared_frame=framed.shared_size,
+        shared_variables=framed.shared_variables,
+        sites=text.sites,
         local_size=layout.local_size,
         context_size=text.context_size,
         is_large=text.is_large,

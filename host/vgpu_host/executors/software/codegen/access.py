@@ -22,6 +22,7 @@ class Place:
     address: Value
     enabled: Value | None
     may_be_row: bool
+    space: str
 
 
 def end_kernel(emitter: Emitter, bad: Value, addresses: Value, code: int) -> None:
@@ -112,7 +113,7 @@ def locate(emitter: Emitter, address: Address, space: str, size: int, elements: 
         enabled = emitter.guard
         if enabled.vector:
             enabled = emitter.compare("icmp ne", emitter.active_bits(), integer(0, "i32"))
-    return Place(where, enabled, elements == 1 and space != "local")
+    return Place(where, enabled, elements == 1 and space != "local", space)
 
 
 def pointer_to(emitter: Emitter, place: Place, offset: int) -> Value:
@@ -127,6 +128,8 @@ def pointer_to(emitter: Emitter, place: Place, offset: int) -> Value:
 
 def load(emitter: Emitter, place: Place, type_: str, offset: int = 0) -> Value:
     """Load one element from a checked place."""
+    if emitter.instruments:
+        emitter.instruments.load(place, type_, offset)
     size = BITS[type_] // 8
     if not place.address.vector:
         pointer = pointer_to(emitter, place, offset)
@@ -211,6 +214,8 @@ def _gather(emitter: Emitter, address: Value, type_: str, active: Value) -> Valu
 
 def store(emitter: Emitter, place: Place, value: Value, offset: int = 0) -> None:
     """Store one element to a checked place; of lanes that share an address the last one wins."""
+    if emitter.instruments:
+        emitter.instruments.store(place, value, offset)
     size = BITS[value.type] // 8
     if not place.address.vector:
         if value.vector:

@@ -31,6 +31,8 @@ def emit_atomic(emitter: Emitter, instruction: Instruction) -> None:
     type_ = STORAGE[instruction.type]
     space = space_of(emitter, instruction)
     place = locate(emitter, address_of(emitter, rest[0]), space, size_of(instruction.type))
+    if emitter.instruments:
+        emitter.instruments.atomic(place, type_)
     arguments = [emitter.read(operand, instruction.type) for operand in rest[1:]]
     addresses = _spill(emitter, "atomic.address", emitter.widen(place.address))
     spilled = [

@@ -95,7 +95,7 @@ cta.start:
   store i32 %x32, ptr %p.x
   store i32 %y32, ptr %p.y
   store i32 %z32, ptr %p.z
-  store i32 0, ptr %p.round
+  store i32 0, ptr %p.round$block_start
   call void @llvm.memset.p0.i64(ptr %resume, i8 0, i64 128, i1 false)
   br label %round
 round:
@@ -165,6 +165,8 @@ _ENTER = """%mode = alloca [2 x i32]
   %mode.flush = getelementptr i32, ptr %mode, i64 1
   store i32 %mode.new, ptr %mode.flush
   call void @llvm.x86.sse.ldmxcsr(ptr %mode.flush)"""
+#: Checkers want to know when a block begins.
+_BLOCK_START = "\n  call void @check_block(ptr %launch, ptr %worker)"
 _LEAVE = "call void @llvm.x86.sse.ldmxcsr(ptr %mode)"
 
 #: Declarations that `driver` needs; a kernel may need some of them too.
@@ -179,7 +181,7 @@ DECLARATIONS = frozenset(
 )
 
 
-def driver(context_size: int, flush_subnormals: bool) -> str:
+def driver(context_size: int, flush_subnormals: bool, checked: bool) -> str:
     """The driver loop `vgpu_run(launch, worker)` around `@warp`.
 
     It claims chunks of CTAs in ascending order until none is left. The warps of a CTA run in turns,
@@ -192,4 +194,5 @@ def driver(context_size: int, flush_subnormals: bool) -> str:
         context_size=context_size,
         enter_mode=_ENTER if flush_subnormals else "",
         leave_mode=_LEAVE if flush_subnormals else "",
+        block_start=_BLOCK_START if checked else "",
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vgpu_host.executors.software.errors import UnsupportedError
 from vgpu_host.executors.software.ir import (
@@ -28,6 +29,9 @@ from vgpu_host.executors.software.translation import Translation
 from vgpu_host.executors.software.uniformity import Analysis
 
 from .subnormals import Flushing, flushing_of
+
+if TYPE_CHECKING:
+    from .instrument import Instruments
 
 LANES = range(WARP_SIZE)
 
@@ -76,7 +80,7 @@ class Layout:
     """Where a kernel's variables live: byte offsets in shared, local and parameter space.
 
     `globals` are the module variables that it uses, in the order of the table of their addresses
-    that a launch brings along.
+    that a launch brings along; `shared_variables` are name, offset and size of each that has one.
     """
 
     shared: dict[str, int]
@@ -86,6 +90,7 @@ class Layout:
     parameters: dict[str, int]
     parameter_size: int
     globals: tuple[str, ...]
+    shared_variables: tuple[tuple[str, int, int], ...]
 
 
 class Emitter:
@@ -104,6 +109,8 @@ class Emitter:
         self.analysis = analysis
         self.layout = layout
         self.translation = translation
+        #: What checkers add, if there are any.
+        self.instruments: Instruments | None = None
         self.lines: list[str] = []
         self.cold: list[str] = []
         self.allocas: dict[str, str] = {}

@@ -27,6 +27,7 @@ from . import (
 from .control import ControlFlow
 from .driver import DECLARATIONS, driver
 from .emitter import Emitter, Layout, Value, lanes
+from .instrument import Instruments
 from .special import read_special
 from .state import CONTEXT_ALIGNMENT, LAUNCH, WORKER
 from .subnormals import Flushing
@@ -57,11 +58,13 @@ class KernelText:
         llvm: the text of the module.
         context_size: bytes that each of its warps needs at barriers.
         is_large: whether optimising it would take minutes.
+        sites: how many things checkers may find in it.
     """
 
     llvm: str
     context_size: int
     is_large: bool
+    sites: int
 
 
 def generate(
@@ -69,6 +72,8 @@ def generate(
 ) -> KernelText:
     """Generate the LLVM module of one kernel; its entry point is `vgpu_run(launch, worker)`."""
     emitter = Emitter(body, analysis, layout, translation, read_special)
+    if translation.checks:
+        emitter.instruments = Instruments(emitter)
     flow = ControlFlow(emitter)
     flow.emit_blocks()
     blocks, emitter.lines = emitter.lines, []
@@ -98,10 +103,14 @@ def generate(
         "ret i32 0",
         "}",
         *sorted(emitter.declarations | DECLARATIONS),
-        driver(context_size, by_thread),
+        driver(context_size, by_thread, emitter.instruments is not None),
         '!0 = !{!"branch_weights", i32 1, i32 100000}',
     ]
-    return KernelText("\n".join(parts) + "\n", context_size, bool(flow.resident))
+    sites = 0
+    if emitter.instruments:
+        parts.append(emitter.instruments.functions())
+        sites = len(emitter.instruments.sites)
+    return KernelText("\n".join(parts) + "\n", context_size, bool(flow.resident), sites)
 
 
 def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
@@ -122,6 +131,8 @@ def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
     for index in range(len(emitter.layout.globals)):
         emitter.line(f"%p.global.{index} = getelementptr i64, ptr %globals, i64 {index}")
         emitter.line(f"%global.{index} = load i64, ptr %p.global.{index}")
+    if emitter.instruments:
+        emitter.instruments.prologue()
     emitter.line("%shared.size64 = zext i32 %shared.size to i64")
     first = emitter.define(f"shl i32 %warp, {WARP_SIZE.bit_length() - 1}", "i32")
     linear = emitter.op("add", first, lanes(list(range(WARP_SIZE)), "i32"))

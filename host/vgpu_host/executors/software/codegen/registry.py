@@ -54,6 +54,8 @@ def emit(emitter: Emitter, instruction: Instruction) -> None:
     emitter.guard = None
     if instruction.predicate:
         emitter.guard = emitter.read(instruction.predicate, "pred")
+    if emitter.instruments:
+        emitter.instruments.before(instruction)
     try:
         entry.handler(emitter, instruction)
     except (LookupError, ValueError, StopIteration):

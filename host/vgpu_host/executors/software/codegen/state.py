@@ -36,6 +36,7 @@ LAUNCH = {
     "workers": 136,
     "output": 144,
     "globals": 152,
+    "checks": 160,
 }
 LAUNCH_SIZE = 192
 
@@ -53,6 +54,7 @@ WORKER = {
     "vote_or": 64,
     "vote_and": 72,
     "vote_count": 80,
+    "checks": 88,
 }
 WORKER_SIZE = 128
 #: The context of a warp starts at a multiple of this: what LLVM assumes of its widest vector.
