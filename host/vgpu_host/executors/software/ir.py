@@ -174,6 +174,7 @@ _WITHOUT_RESULT = frozenset(
         "discard",
         "__assertfail",
         "pmevent",
+        "stmatrix",
     ]
 )
 
@@ -185,6 +186,8 @@ def has_result(instruction: Instruction) -> bool:
     """Whether the first operand is written."""
     if instruction.opcode in ("bar", "barrier"):
         return "red" in instruction.modifiers
+    if instruction.opcode == "wmma":
+        return "store" not in instruction.modifiers
     return instruction.opcode not in _WITHOUT_RESULT
 
 

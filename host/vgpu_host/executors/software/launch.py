@@ -290,8 +290,10 @@ class Launcher:
 def access_size(instruction: str) -> int:
     """Bytes that one lane of a memory instruction (as PTX text) touches."""
     mnemonic = next(
-        (w for w in instruction.split() if w.startswith(("ld", "st.", "atom", "red"))), ""
+        (w for w in instruction.split() if w.startswith(("ld", "st", "atom", "red"))), ""
     )
+    if "matrix." in mnemonic:
+        return 16  # a row
     parts = mnemonic.rstrip(";").split(".")
     digits = "".join(character for character in parts[-1] if character.isdigit())
     element = {"f16x2": 4}.get(parts[-1], int(digits or "8") // 8)

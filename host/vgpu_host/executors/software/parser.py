@@ -402,7 +402,8 @@ class _BodyParser:
             if not isinstance(operand, Register):
                 raise UnsupportedError("predicate is not a register", position, text)
             predicate, statement = operand, statement.strip()
-        name, _, rest = statement.replace("\t", " ").partition(" ")
+        name, *remainder = statement.split(None, 1)
+        rest = remainder[0] if remainder else ""
         opcode, *modifiers = name.split(".")
         if opcode == "call":
             operands = self._call(rest, position)

@@ -24,7 +24,7 @@ from .ir import (
 )
 
 _VECTOR_SPECIALS = ("%tid", "%laneid", "%lanemask")
-_ALWAYS_VECTOR = frozenset(("atom", "shfl", "match"))
+_ALWAYS_VECTOR = frozenset(("atom", "shfl", "match", "mma", "wmma", "ldmatrix", "movmatrix"))
 _ALWAYS_UNIFORM = frozenset(("vote", "activemask", "redux", "bar", "barrier"))
 
 

@@ -62,11 +62,11 @@ def _check(emitter: Emitter, distance: Value, limit: Value, size: int, addresses
     end_kernel(emitter, bad, addresses, FAULT_ADDRESS)
 
 
-def base_of(emitter: Emitter, address: Address, type_: str) -> Value:
-    """The address operand as an integer of `type_`, its offset added."""
-    value = emitter.resize(operand_value(emitter, address.base), type_)
-    if address.offset:
-        value = emitter.op("add", value, integer(address.offset, type_))
+def _displaced(emitter: Emitter, base: Value, offset: int, type_: str) -> Value:
+    """A base address as an integer of `type_`, its offset added."""
+    value = emitter.resize(base, type_)
+    if offset:
+        value = emitter.op("add", value, integer(offset, type_))
     return value
 
 
@@ -85,27 +85,34 @@ def locate(emitter: Emitter, address: Address, space: str, size: int, elements: 
     `space` is `global` (also generic and const), `shared`, `local` or `param`.
     """
     base = operand_value(emitter, address.base)
+    return locate_at(emitter, base, address.offset, space, size, elements)
+
+
+def locate_at(
+    emitter: Emitter, base: Value, displacement: int, space: str, size: int, elements: int = 1
+) -> Place:
+    """The same for a base address that is at hand."""
     size *= elements
     match space:
         case "shared":
             type_ = base.type if base.type == "i32" and base.ref[0] == "%" else "i64"
-            offset = base_of(emitter, address, type_)
+            offset = _displaced(emitter, base, displacement, type_)
             limit = Value("%shared.size" if type_ == "i32" else "%shared.size64", type_)
             _check(emitter, offset, limit, size, emitter.resize(offset, "i64"))
             offset = emitter.resize(offset, "i64")
             where = emitter.op("add", Value("%shared.base", "i64"), offset)
         case "local":
-            offset = base_of(emitter, address, "i64")
+            offset = _displaced(emitter, base, displacement, "i64")
             limit = integer(emitter.layout.local_size, "i64")
             _check(emitter, offset, limit, size, offset)
             where = emitter.op("add", Value("%local.base", "i64", True), offset)
         case "param":
-            offset = base_of(emitter, address, "i64")
+            offset = _displaced(emitter, base, displacement, "i64")
             limit = integer(emitter.layout.parameter_size, "i64")
             _check(emitter, offset, limit, size, offset)
             where = emitter.op("add", Value("%params.base", "i64"), offset)
         case _:
-            where = base_of(emitter, address, "i64")
+            where = _displaced(emitter, base, displacement, "i64")
             distance = emitter.op("sub", where, Value("%arena.base", "i64"))
             _check(emitter, distance, Value("%arena.size", "i64"), size, where)
     enabled: Value | None = None

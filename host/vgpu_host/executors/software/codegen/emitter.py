@@ -8,7 +8,7 @@ operands widen the scalar. Instruction families build on this class and know not
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -115,6 +115,7 @@ class Emitter:
         self.cold: list[str] = []
         self.allocas: dict[str, str] = {}
         self.declarations: set[str] = set()
+        self.functions: dict[str, str] = {}
         self.counter = 0
         self.block = 0
         self.mask = Value("%mask.start", "i1", True)
@@ -239,6 +240,65 @@ class Emitter:
             result.type,
             result.vector,
         )
+
+    def call_function(
+        self,
+        name: str,
+        arguments: Sequence[Value],
+        results: Sequence[str],
+        build: Callable[[list[Value]], list[Value]],
+    ) -> list[Value]:
+        """Call a function of the kernel's module, from vectors to vectors.
+
+        Args:
+            name: what tells the function from all others; the first call makes it.
+            arguments: its operands, all of them vectors.
+            results: element types of its results.
+            build: emits its body, from its parameters to its results.
+        """
+        kinds = [Value("", type_, True).llvm_type for type_ in results]
+        kind = kinds[0] if len(kinds) == 1 else f"{{ {', '.join(kinds)} }}"
+        if name not in self.functions:
+            self.functions[name] = ""
+            self._define_function(name, kind, arguments, build)
+        passed = ", ".join(str(argument) for argument in arguments)
+        result = self.define(f'call {kind} @"{name}"({passed})', results[0], True)
+        if len(kinds) == 1:
+            return [result]
+        return [
+            self.define(f"extractvalue {kind} {result.ref}, {index}", type_, True)
+            for index, type_ in enumerate(results)
+        ]
+
+    def _define_function(
+        self,
+        name: str,
+        kind: str,
+        arguments: Sequence[Value],
+        build: Callable[[list[Value]], list[Value]],
+    ) -> None:
+        caller, self.lines = self.lines, []
+        parameters = [Value(f"%{self.name('p')}", value.type, True) for value in arguments]
+        values = build(parameters)
+        result = values[0]
+        if len(values) > 1:
+            result = Value("poison", "", True)
+            for index, value in enumerate(values):
+                ref = self.define(f"insertvalue {kind} {result.ref}, {value}, {index}", "").ref
+                result = Value(ref, "")
+        self.line(f"ret {kind} {result.ref}")
+        head = f'define internal {kind} @"{name}"({", ".join(map(str, parameters))})'
+        self.functions[name] = "\n".join(
+            [f"{head} noinline {self.function_attributes} {{", *self.lines, "}"]
+        )
+        self.lines = caller
+
+    @property
+    def function_attributes(self) -> str:
+        """Attributes of every function that has to do with vectors."""
+        by_thread = self.flushing is Flushing.THREAD
+        subnormals = ' "denormal-fp-math"="preserve-sign,preserve-sign"' if by_thread else ""
+        return f'nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512"{subnormals}'
 
     def lane_bits(self, mask: Value) -> Value:
         """A vector of i1 as an i32 with one bit per lane."""

@@ -19,6 +19,7 @@ from . import (
     convert,
     copies,
     floating,
+    matrix,
     memory,
     output,
     video,
@@ -43,6 +44,7 @@ FAMILIES = (
     convert,
     copies,
     floating,
+    matrix,
     memory,
     output,
     video,
@@ -83,11 +85,10 @@ def generate(
     prologue = emitter.lines
     context_size = round_up(flow.context_size, CONTEXT_ALIGNMENT)
     by_thread = emitter.flushing is Flushing.THREAD
-    subnormals = ' "denormal-fp-math"="preserve-sign,preserve-sign"' if by_thread else ""
     parts = [
         "define internal i32 @warp("
         "ptr %launch, ptr %worker, ptr noalias %context, i32 %resume, i32 %warp)"
-        f' nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512"{subnormals} {{',
+        f" {emitter.function_attributes} {{",
         "entry:",
         *(f"{slot} = alloca {kind}, align 64" for slot, kind in emitter.allocas.items()),
         # A register that was never written reads as zero: an undefined value would let LLVM check
@@ -102,6 +103,7 @@ def generate(
         "done:",
         "ret i32 0",
         "}",
+        *emitter.functions.values(),
         *sorted(emitter.declarations | DECLARATIONS),
         driver(context_size, by_thread, emitter.instruments is not None),
         '!0 = !{!"branch_weights", i32 1, i32 100000}',
