@@ -18,6 +18,7 @@ from typing import Final
 MONITOR_SOCKET: Final = "monitor.sock"
 DEVICE_SOCKET: Final = "vfio-user.sock"
 LOG_FILE: Final = "server.log"
+FINDINGS_FOLDER: Final = "findings"
 
 
 def runtime_root() -> Path:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,6 +28,7 @@ class DeviceServer:
 
     Attributes:
         folder: Its folder; `device_socket` is in it.
+        findings: Where its workers write what checkers find; None where nothing is checked.
         log: Its log file.
     """
 
@@ -48,7 +50,6 @@ class DeviceServer:
             spares: Workers to keep ready.
             name: Name of the folder; one is made up without it.
         """
-        self._options = options
         self._arguments = ["--spares", str(spares)]
         if shared:
             self._arguments.append("--shared")
@@ -56,6 +57,12 @@ class DeviceServer:
             self._arguments += ["--identity", identity]
         self.folder = runtime.make_server_folder(name)
         self.log = self.folder / runtime.LOG_FILE
+        self.findings: Path | None = None
+        if options.checks:
+            self.findings = self.folder / runtime.FINDINGS_FOLDER
+            self.findings.mkdir(mode=0o700)
+            options = replace(options, findings=str(self.findings))
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -15,8 +15,11 @@ import typer
 from vgpu_qemu.progress import console_progress
 from vgpu_qemu.sandbox import Sandbox
 from vgpu_stub.cli.build import cuda_libraries
+from vgpu_stub.cli.checks import FindingsDisplay
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.options import (
+    CheckOption,
+    CheckReportOption,
     ExecutorChoice,
     ExecutorOption,
     MemoryOption,
@@ -68,6 +71,8 @@ def exec_command(
     memory: MemoryOption = "",
     watchdog: WatchdogOption = 0.0,
     profile: ProfileOption = ProfileChoice.SM_61,
+    check: CheckOption = None,
+    check_report: CheckReportOption = None,
     image: Annotated[
         str | None,
         typer.Option(help="Run a program of this guest image: base, cuda or llm."),
@@ -90,15 +95,20 @@ def exec_command(
         vgpu-stub exec --stats --executor software -- ./vector_add
 
         vgpu-stub exec --image llm -- llama-server --list-devices
+
+        vgpu-stub exec --check mem,race -- ./vector_add
     """
     libraries = cuda_libraries()
-    options = executor_options(executor, memory, watchdog, profile)
+    options = executor_options(executor, memory, watchdog, profile, check)
     snapshot: dict[str, Any] | None = None
     sandbox = None
     if image:
         with console_progress() as progress:
             sandbox = Sandbox(image, progress=progress)
-    with DeviceServer(options, shared=False) as server:
+    with (
+        DeviceServer(options, shared=False) as server,
+        FindingsDisplay(server.findings, options.checks, check_report) as findings,
+    ):
         environment = program_environment(server.device_socket, libraries)
         if sandbox:
             variables = device_variables(server.device_socket, libraries)
@@ -110,4 +120,4 @@ def exec_command(
             snapshot = server.snapshot()
     if snapshot:
         print_account(snapshot)
-    raise typer.Exit(status)
+    raise typer.Exit(findings.status(status))

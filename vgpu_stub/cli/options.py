@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
 from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
+
+CHECKERS: Final = ("mem", "race", "sync")
 
 
 class ExecutorChoice(StrEnum):
@@ -59,6 +63,25 @@ ProfileOption = Annotated[
         " it takes. Programs choose kernels by it; the smallest runs fastest."
     ),
 ]
+CheckOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--check",
+        metavar="mem|race|sync",
+        help="Check kernels on the software GPU: memory accesses, data races, barriers; several"
+        " times or with commas for more than one. Findings go to standard error; the exit status"
+        " is 86 if there were any and the program ended with 0.",
+    ),
+]
+CheckReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--check-report",
+        metavar="FILE",
+        dir_okay=False,
+        help="Write what --check finds to this file, one JSON object a line.",
+    ),
+]
 IdentityOption = Annotated[
     str | None,
     typer.Option(
@@ -93,21 +116,46 @@ def parse_size(text: str) -> int:
     return int(match[1]) << _UNITS[match[2].lower()]
 
 
+def parse_checks(values: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the checkers in the values of `--check`, each once.
+
+    Raises:
+        typer.BadParameter: There is no such checker.
+    """
+    names = [name.strip() for value in values or () for name in value.split(",")]
+    for name in names:
+        if name not in CHECKERS:
+            raise typer.BadParameter(f"there is no checker {name!r}; choose mem, race or sync")
+    return tuple(name for name in CHECKERS if name in names)
+
+
 def executor_options(
     choice: ExecutorChoice,
     memory: str = "",
     watchdog_s: float = 0.0,
     profile: ProfileChoice = ProfileChoice.SM_61,
+    checks: Sequence[str] | None = None,
 ) -> ExecutorOptions:
     """Settings of the executor that the user chose.
 
     Raises:
-        typer.BadParameter: The physical GPU was asked for and cannot be used.
+        typer.BadParameter: The physical GPU was asked for and cannot be used, or is to check.
     """
+    checkers = parse_checks(checks)
+    if checkers and choice is ExecutorChoice.CUDA:
+        raise typer.BadParameter(
+            "--check is for the software GPU; on a physical GPU use NVIDIA's compute-sanitizer"
+        )
+    if checkers:
+        choice = ExecutorChoice.SOFTWARE
     reason = why_no_gpu() if choice is not ExecutorChoice.SOFTWARE else ""
     if choice is ExecutorChoice.CUDA and reason:
         raise typer.BadParameter(f"the physical GPU cannot be used: {reason}")
     name = "cuda" if reason is None else "software"
     return ExecutorOptions(
-        name, memory_bytes=parse_size(memory), watchdog_s=watchdog_s, profile=profile.value
+        name,
+        memory_bytes=parse_size(memory),
+        watchdog_s=watchdog_s,
+        profile=profile.value,
+        checks=checkers,
     )

@@ -19,8 +19,11 @@ from vgpu_qemu.progress import Progress, console_progress
 from vgpu_qemu.vm import Vm, VmConfig
 from vgpu_stub.abi import generated
 from vgpu_stub.cli.build import GUEST, cuda_libraries, driver, workloads
+from vgpu_stub.cli.checks import FindingsDisplay
 from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.cli.options import (
+    CheckOption,
+    CheckReportOption,
     ExecutorChoice,
     ExecutorOption,
     IdentityOption,
@@ -156,6 +159,8 @@ def vm_command(
     memory: MemoryOption = "",
     watchdog: WatchdogOption = 0.0,
     profile: ProfileOption = ProfileChoice.SM_61,
+    check: CheckOption = None,
+    check_report: CheckReportOption = None,
     identity: IdentityOption = None,
     kernel: KernelOption = DEFAULT_KERNEL,
     image: ImageOption = "cuda",
@@ -187,7 +192,7 @@ def vm_command(
 
         vgpu-stub vm
     """
-    options = executor_options(executor, memory, watchdog, profile)
+    options = executor_options(executor, memory, watchdog, profile, check)
     settings = GuestSettings(
         kernel, accel, cpus, guest_memory, share, console_log, timeout, identity, image
     )
@@ -195,10 +200,11 @@ def vm_command(
     with (
         console_progress() as progress,
         running_vm(options, settings, progress) as (vm, server),
+        FindingsDisplay(server.findings, options.checks, check_report) as findings,
     ):
         status = run_in_guest(vm, command) if command else vm.shell()
         if stats:
             snapshot = server.snapshot()
     if snapshot:
         print_account(snapshot)
-    raise typer.Exit(status)
+    raise typer.Exit(findings.status(status))

@@ -10,8 +10,10 @@ import importlib
 import json
 import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from vgpu_host.executors.base import Executor
+from vgpu_host.findings import Report
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class ExecutorOptions:
         watchdog_s: Longest run of a kernel in seconds, 0 for no limit (software).
         profile: What the software GPU is: "sm_61", "sm_75", "sm_80" or "sm_90".
         checks: Checkers of the software GPU: "mem", "race", "sync".
+        findings: Folder to which workers write what the checkers find, "" for none.
         general: Translate kernels in the simple way, to compare with (software).
         count: Count what kernels execute, for the fidelity report (software).
         ordinal: Number of the physical GPU (cuda).
@@ -36,6 +39,7 @@ class ExecutorOptions:
     watchdog_s: float = 0.0
     profile: str = "sm_61"
     checks: tuple[str, ...] = ()
+    findings: str = ""
     general: bool = False
     count: bool = False
     ordinal: int = 0
@@ -89,6 +93,7 @@ def make_executor(options: ExecutorOptions) -> Executor:
                 general=options.general,
                 count=options.count,
             ),
+            report=Report(Path(options.findings)) if options.findings else None,
         )
         return made
     raise ValueError(f"there is no executor {options.name!r}; choose software or cuda")

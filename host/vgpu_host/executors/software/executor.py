@@ -39,6 +39,7 @@ from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.graph import SoftwareGraph, SoftwareStream, queued, record
 from vgpu_host.executors.software.module import Module
 from vgpu_host.executors.software.translation import Translation
+from vgpu_host.findings import Report
 
 NAME: Final = "VGPU-STUB software GPU"
 #: Clients want at least the release that they were built for; 13.0 satisfies those in use.
@@ -110,6 +111,7 @@ class SoftwareExecutor:
         watchdog_s: float | None = None,
         cache_dir: Path | None = None,
         translation: Translation | None = None,
+        report: Report | None = None,
     ) -> None:
         """Make a software GPU; the arguments are those of `SoftwareGpu`."""
         self._gpu = SoftwareGpu(
@@ -118,6 +120,7 @@ class SoftwareExecutor:
             watchdog_s=watchdog_s,
             cache_dir=cache_dir,
             translation=translation,
+            report=report,
         )
         self._blas = Blas(self._gpu.lend_range, self._gpu.total_memory, threads)
         self._current: _Context | None = None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vgpu_host.findings import Report
+
 from .arena import Arena
 from .checks.checker import Checker
-from .checks.report import Report
 from .checks.shadow import CheckedArena, shadow_arena
 from .device_attributes import device_attributes
 from .jit import Compiler

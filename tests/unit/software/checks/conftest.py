@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from vgpu_host.executors.software import DeviceFault, SoftwareGpu
-from vgpu_host.executors.software.checks.report import Finding
 from vgpu_host.executors.software.translation import Translation
+from vgpu_host.findings import Finding
 from vgpu_host.nvrtc import compile_ptx
 
 KERNELS = Path(__file__).parents[4] / "guest" / "workloads" / "kernels"

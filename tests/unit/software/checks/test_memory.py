@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software.checks.report import Finding
+from vgpu_host.findings import Finding
 
 from .conftest import CheckedDevice
 

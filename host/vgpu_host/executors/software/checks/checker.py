@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from vgpu_host.executors.software.arena import Arena
 from vgpu_host.executors.software.coordinates import Dim3, coordinates
 from vgpu_host.executors.software.statement import Statement
+from vgpu_host.findings import Access, Finding, Report
 
-from .report import Access, Finding, Report
 from .shadow import CheckedArena
 from .structures import CHECKS, CHECKS_SIZE, SITE, SITE_SIZE, STATE_SIZE, Kind
 

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vgpu_host.demangle import demangle
+
 Dim3 = tuple[int, int, int]
 _COUNT_WIDTH = 12
 
@@ -78,7 +80,7 @@ def text_of(finding: dict[str, Any]) -> str:
     lines = [f"vgpu-stub check: {finding['check']}: {finding['message']}"]
     if finding["place"]:
         lines.append(f"    {finding['place']}")
-    lines.append(f"    kernel {finding['kernel']}, {_access(finding['access'])}")
+    lines.append(f"    kernel {demangle(finding['kernel'])}, {_access(finding['access'])}")
     if finding["other"]:
         lines.append(f"    and {_access(finding['other'])}")
     return "\n".join(lines)
@@ -87,6 +89,12 @@ def text_of(finding: dict[str, Any]) -> str:
 def _access(plain: dict[str, Any]) -> str:
     thread = tuple(plain["thread"]) if plain["thread"] else None
     return str(Access(**{**plain, "block": tuple(plain["block"]), "thread": thread}))
+
+
+def read_findings(path: Path) -> list[dict[str, Any]]:
+    """What a `Report` has written to a file so far; a line that is not whole yet is left out."""
+    lines = path.read_text().split("\n")[:-1]
+    return [json.loads(line) for line in lines]
 
 
 class Report:
