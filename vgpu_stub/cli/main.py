@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vgpu_host.ptx_files import PtxFileError
 from vgpu_qemu.errors import LauncherError, VmTimeoutError
 from vgpu_stub.cli.build import BuildError
 from vgpu_stub.cli.device_server import DeviceServerError
@@ -16,6 +17,7 @@ from vgpu_stub.cli.exec_command import exec_command
 from vgpu_stub.cli.explain_command import explain_command
 from vgpu_stub.cli.model_command import model_command
 from vgpu_stub.cli.monitor_command import monitor_command
+from vgpu_stub.cli.ptx_command import ptx_app
 from vgpu_stub.cli.smoke_command import smoke_command
 from vgpu_stub.cli.vm_command import vm_command
 
@@ -33,6 +35,7 @@ typer_app.command("exec")(exec_command)
 typer_app.command("smoke")(smoke_command)
 typer_app.command("monitor")(monitor_command)
 typer_app.command("explain")(explain_command)
+typer_app.add_typer(ptx_app)
 typer_app.command("doctor")(doctor_command)
 typer_app.command("model")(model_command)
 
@@ -60,7 +63,7 @@ def app() -> None:
     except VmTimeoutError as error:
         print(f"vgpu-stub: {error}", file=sys.stderr)
         sys.exit(124)
-    except (BuildError, DeviceServerError, LauncherError) as error:
+    except (BuildError, DeviceServerError, LauncherError, PtxFileError) as error:
         print(f"vgpu-stub: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

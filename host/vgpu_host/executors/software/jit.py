@@ -66,20 +66,32 @@ class Compiler:
             RuntimeError: LLVM does not accept the text; the message says why.
         """
         with self._lock:
-            return self._emit(text, optimize)
+            module, machine = self._prepare(text, optimize)
+            self.compiled += 1
+            return bytes(machine.emit_object(module))
 
-    def _emit(self, text: str, optimize: bool) -> bytes:
+    def show(self, text: str, optimize: bool = True) -> tuple[str, str]:
+        """What `emit` makes of a module of LLVM IR, to be read: the IR at last, and assembly.
+
+        Raises:
+            RuntimeError: LLVM does not accept the text; the message says why.
+        """
+        with self._lock:
+            module, machine = self._prepare(text, optimize)
+            return str(module), str(machine.emit_assembly(module))
+
+    def _prepare(self, text: str, optimize: bool) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
+        """The module, ready for the machine that comes with it."""
         module = llvm.parse_assembly(text)
         module.triple = self._triple
         module.data_layout = str(self._machine.target_data)
         module.verify()
-        self.compiled += 1
         if not optimize:
-            return bytes(self._plain_machine.emit_object(module))
+            return module, self._plain_machine
         options = llvm.create_pipeline_tuning_options(speed_level=2)
         options.loop_vectorization = False
         options.slp_vectorization = False
         options.loop_unrolling = False
         builder = llvm.create_pass_builder(self._machine, options)
         builder.getModulePassManager().run(module, builder)
-        return bytes(self._machine.emit_object(module))
+        return module, self._machine

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 from .cfg import Block, build_blocks
@@ -27,7 +28,7 @@ SHARED_GAP = 16
 class Lowering:
     """The stages of one kernel on its way from PTX to LLVM IR, each made when it is asked for.
 
-    A stage that cannot be made raises `UnsupportedError`.
+    Ask within `refusals`: a stage that cannot be made raises an error that it names.
     """
 
     def __init__(
@@ -106,14 +107,9 @@ def translate(
         PtxError: the kernel uses something that cannot be run; the log names it.
     """
     lowering = Lowering(source, name, placed, translation)
-    try:
+    with refusals(source, name):
         body, layout, text = lowering.body, lowering.layout, lowering.text
         framed = lowering.frame
-    except UnsupportedError as error:
-        raise PtxError(CudaResult.INVALID_PTX, refusal_log(source, name, error)) from None
-    except RecursionError:
-        reason = f"{name}: loops or calls are nested too deeply"
-        raise PtxError(CudaResult.INVALID_PTX, reason) from None
     description = KernelDescription(
         name=name,
         parameters=tuple((p.offset, p.size) for p in body.parameters),
@@ -140,11 +136,19 @@ def _check_limits(shared: int, local: int, parameters: int) -> None:
         raise UnsupportedError(f"takes {parameters} bytes of parameters")
 
 
-def refusal_log(source: ModuleSource, name: str, error: UnsupportedError) -> str:
-    """Why a kernel is refused, in one line, with the line of the text where that is known."""
-    where = f"line {source.line(error.position)}: " if error.position >= 0 else ""
-    text = f": {error.text}" if error.text else ""
-    return f"{name}: {where}{error.reason}{text}"
+@contextmanager
+def refusals(source: ModuleSource, name: str) -> Iterator[None]:
+    """Turn what stops the translation of a kernel into a `PtxError` that says where and why."""
+    try:
+        yield
+    except UnsupportedError as error:
+        where = f"line {source.line(error.position)}: " if error.position >= 0 else ""
+        text = f": {error.text}" if error.text else ""
+        log = f"{name}: {where}{error.reason}{text}"
+        raise PtxError(CudaResult.INVALID_PTX, log) from None
+    except RecursionError:
+        log = f"{name}: loops or calls are nested too deeply"
+        raise PtxError(CudaResult.INVALID_PTX, log) from None
 
 
 def register_estimate(body: Body, blocks: list[Block], live: list[frozenset[str]]) -> int:

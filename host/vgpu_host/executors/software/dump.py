@@ -1,0 +1,229 @@
+"""The stages of a kernel's translation as text for people.
+
+Each stage is what the next one starts from: the body with its calls inlined, the flow graph, what
+is known of registers and memory, LLVM IR, the IR as optimised, and assembly.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+
+from .codegen.subnormals import Flushing, flushing_of
+from .errors import CudaResult, PtxError
+from .ir import (
+    Address,
+    Body,
+    Immediate,
+    Instruction,
+    Label,
+    Operand,
+    Pair,
+    Register,
+    Special,
+    Symbol,
+    Vector,
+    definitions,
+)
+from .jit import Compiler
+from .parser import ModuleSource
+from .translator import Lowering, refusals
+from .uniformity import Analysis
+
+_FLUSHING = {
+    Flushing.NEVER: "kept",
+    Flushing.THREAD: "flushed, as a mode of the host thread",
+    Flushing.INSTRUCTION: "flushed by the instructions that ask for it",
+}
+
+
+class Stage(StrEnum):
+    """A stage of translation, in their order."""
+
+    PARSE = "parse"
+    BLOCKS = "blocks"
+    ANALYSIS = "analysis"
+    LLVM = "llvm"
+    OPTIMIZED = "optimized"
+    ASM = "asm"
+
+
+class KernelDump:
+    """Shows the stages of one kernel; every stage is made once."""
+
+    def __init__(self, source: ModuleSource, name: str, lowering: Lowering) -> None:
+        self._source = source
+        self._name = name
+        self._lowering = lowering
+        self._shown: tuple[str, str] | None = None
+
+    def show(self, stage: Stage) -> str:
+        """A stage as text that ends with a newline.
+
+        Raises:
+            PtxError: The kernel is refused before or at this stage.
+        """
+        try:
+            with refusals(self._source, self._name):
+                return self._show(stage)
+        except RuntimeError as error:
+            log = f"{self._name}: types do not fit together: {error}"
+            raise PtxError(CudaResult.INVALID_PTX, log) from error
+
+    def _show(self, stage: Stage) -> str:
+        lowering = self._lowering
+        match stage:
+            case Stage.PARSE:
+                return _text(format_body(lowering.body, self._source))
+            case Stage.BLOCKS:
+                return _text(format_blocks(lowering.analysis))
+            case Stage.ANALYSIS:
+                return _text(format_analysis(lowering))
+            case Stage.LLVM:
+                return lowering.text.llvm
+            case Stage.OPTIMIZED:
+                return self._compiled()[0]
+            case Stage.ASM:
+                return self._compiled()[1]
+
+    def _compiled(self) -> tuple[str, str]:
+        if self._shown is None:
+            text = self._lowering.text
+            self._shown = Compiler().show(text.llvm, optimize=not text.is_large)
+        return self._shown
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def format_operand(operand: Operand) -> str:
+    """An operand as PTX has it, with the names that are unique in the kernel."""
+    match operand:
+        case Register(name, negated):
+            return f"!{name}" if negated else name
+        case Special(name):
+            return name
+        case Immediate(bits, "f32"):
+            return f"0f{bits:08X}"
+        case Immediate(bits, "f64"):
+            return f"0d{bits:016X}"
+        case Immediate(bits):
+            return str(bits)
+        case Symbol(name, offset):
+            return f"{name}{offset:+}" if offset else name
+        case Address(base, offset):
+            return f"[{format_operand(base)}{f'{offset:+}' if offset else ''}]"
+        case Vector(items):
+            return "{" + ", ".join(map(format_operand, items)) + "}"
+        case Pair(first, second):
+            return f"{format_operand(first)}|{format_operand(second)}"
+
+
+def format_instruction(instruction: Instruction) -> str:
+    """An instruction as PTX has it."""
+    guard = f"@{format_operand(instruction.predicate)} " if instruction.predicate else ""
+    name = ".".join((instruction.opcode, *instruction.modifiers))
+    operands = ", ".join(map(format_operand, instruction.operands))
+    return f"{guard}{name} {operands}".rstrip()
+
+
+def format_body(body: Body, source: ModuleSource) -> Iterator[str]:
+    """Parameters, variables and instructions, each with its line of the PTX text."""
+    limit = f", at most {body.max_threads} threads a block" if body.max_threads else ""
+    yield f"kernel {body.name}{limit}"
+    for parameter in body.parameters:
+        yield f"  parameter {parameter.name}: {parameter.size} bytes at {parameter.offset}"
+    for variable in body.variables.values():
+        size = f"{variable.size} bytes" if variable.size else "dynamic size"
+        yield f"  {variable.space} {variable.name}: {size}, aligned to {variable.alignment}"
+    for item in body.items:
+        if isinstance(item, Label):
+            yield f"{item.name}:"
+        else:
+            line = source.line(item.position) if item.position >= 0 else ""
+            yield f"{line:>6}  {format_instruction(item)}"
+
+
+def format_blocks(analysis: Analysis) -> Iterator[str]:
+    """The flow graph in the order in which blocks are run, with what is known of each."""
+    for index, block in enumerate(analysis.blocks):
+        where = "the end" if not block.successors else " or ".join(map(str, block.successors))
+        marks = [
+            name
+            for name, holds in (
+                ("in a loop", block.in_loop),
+                ("masked", index in analysis.masked),
+                ("divergent branch", index in analysis.divergent),
+            )
+            if holds
+        ]
+        yield f"block {index}, then {where}" + (f" ({', '.join(marks)})" if marks else "")
+        if waiting := analysis.waiting.get(index):
+            yield f"  lanes may wait at: {' '.join(map(str, waiting))}"
+        if live := analysis.live[index]:
+            yield from _wrapped("  live: ", _by_number(live))
+        blended = {
+            name
+            for instruction in block.instructions
+            for name in definitions(instruction)
+            if index in analysis.masked and analysis.needs_blend(name, index)
+        }
+        if blended:
+            yield from _wrapped("  blended: ", _by_number(blended))
+        yield from (f"    {format_instruction(instruction)}" for instruction in block.instructions)
+
+
+def format_analysis(lowering: Lowering) -> Iterator[str]:
+    """Kinds of registers, and where variables are."""
+    body, analysis, layout = lowering.body, lowering.analysis, lowering.frame
+    kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
+    used = {
+        name
+        for block in analysis.blocks
+        for instruction in block.instructions
+        for name in definitions(instruction)
+    }
+    for name in _by_number(used):
+        kind = "vector" if name in analysis.vectors else "uniform"
+        kinds[kind, body.registers[name]].append(name)
+    for (kind, storage), names in sorted(kinds.items()):
+        yield f"{kind} {storage}: {len(names)}"
+        yield from _wrapped("    ", names)
+    if analysis.constants:
+        constants = [f"{name}={value}" for name, value in sorted(analysis.constants.items())]
+        yield f"constant: {len(constants)}"
+        yield from _wrapped("    ", constants)
+    for name, offset in layout.parameters.items():
+        yield f"parameter {name} at {offset}"
+    for space, table, size in (
+        ("shared", layout.shared, layout.shared_size),
+        ("local", layout.local, layout.local_size),
+    ):
+        yield f"{space} memory: {size} bytes"
+        yield from (f"    {name} at {offset}" for name, offset in table.items())
+    if layout.globals:
+        yield from _wrapped("module variables: ", layout.globals)
+    yield f"subnormals of single precision: {_FLUSHING[flushing_of(body)]}"
+    yield f"live 32-bit registers: {lowering.registers}"
+
+
+def _by_number(names: Iterable[str]) -> list[str]:
+    """Names in order, %r2 before %r10."""
+
+    def key(name: str) -> tuple[str, int, str]:
+        stem = name.rstrip("0123456789")
+        return stem, int(name[len(stem) :] or 0), name
+
+    return sorted(names, key=key)
+
+
+def _wrapped(head: str, words: Sequence[str], width: int = 100) -> Iterator[str]:
+    line = head
+    for word in words:
+        if len(line) + len(word) > width and line.strip():
+            yield line.rstrip()
+            line = " " * len(head)
+        line += f"{word} "
+    yield line.rstrip()
