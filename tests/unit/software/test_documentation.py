@@ -8,7 +8,8 @@ from pathlib import Path
 from vgpu_host.executors.software.codegen import kernel
 from vgpu_host.executors.software.codegen.registry import TABLE
 from vgpu_host.executors.software.errors import UnsupportedError
-from vgpu_host.executors.software.parser import index_module, parse_function
+from vgpu_host.executors.software.index import index_module
+from vgpu_host.executors.software.parser import parse_function
 
 DOCUMENT = (Path(__file__).parents[3] / "docs/software-gpu.md").read_text()
 #: What the flow of control takes itself, without the table.

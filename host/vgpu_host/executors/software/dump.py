@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from .codegen.subnormals import Flushing, flushing_of
 from .errors import CudaResult, PtxError
+from .index import ModuleSource
 from .ir import (
     Address,
     Body,
@@ -27,7 +28,6 @@ from .ir import (
     definitions,
 )
 from .jit import Compiler
-from .parser import ModuleSource
 from .translator import Lowering, refusals
 from .uniformity import Analysis
 

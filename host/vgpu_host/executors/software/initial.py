@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from .errors import UnsupportedError
 from .ir import Variable, size_of
-from .parser import parse_immediate, split_operands
+from .operands import parse_immediate
+from .ptx_text import split_operands
 
 _ADDRESS = re.compile(r"(?:generic\s*\(\s*)?([A-Za-z_$][\w$]*)\s*\)?\s*(?:\+\s*(-?\w+))?$")
 

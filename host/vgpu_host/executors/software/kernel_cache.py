@@ -18,10 +18,10 @@ from pathlib import Path
 import llvmlite
 import llvmlite.binding as llvm
 
+from .index import FunctionSource, ModuleSource
 from .initial import Initial
 from .ir import Variable
 from .object_cache import ObjectCache
-from .parser import FunctionSource, ModuleSource
 from .translation import Translation
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from .errors import CudaResult, PtxError, UnsupportedError
 from .function import Function
+from .index import ModuleSource, index_module
 from .initial import Initial, initial_value
 from .kernel_cache import KernelDescription
-from .parser import ModuleSource, index_module
 from .translator import translate
 
 if TYPE_CHECKING:

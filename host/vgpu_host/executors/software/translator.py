@@ -11,13 +11,14 @@ from .codegen.emitter import Layout
 from .codegen.kernel import KernelText, generate
 from .device_attributes import LOCAL_PER_THREAD, SHARED_PER_BLOCK
 from .errors import CudaResult, PtxError, UnsupportedError
+from .index import ModuleSource
 from .inline import inline_calls
 from .ir import BITS, Body, definitions, uses
 from .kernel_cache import KernelDescription
 from .launch import PARAMETER_WINDOW
 from .layout import lay_out
 from .liveness import live_in
-from .parser import ModuleSource, parse_function
+from .parser import parse_function
 from .translation import Translation
 from .uniformity import Analysis, analyze
 
