@@ -13,16 +13,22 @@ class CudaResult(IntEnum):
     """The `CUresult` values that this package raises, named as in cuda.h."""
 
     INVALID_VALUE = 1
+    OUT_OF_MEMORY = 2
     INVALID_IMAGE = 200
+    INVALID_CONTEXT = 201
     NO_BINARY_FOR_GPU = 209
+    UNSUPPORTED_LIMIT = 215
     INVALID_PTX = 218
     UNSUPPORTED_PTX_VERSION = 222
+    INVALID_HANDLE = 400
+    NOT_FOUND = 500
+    ILLEGAL_ADDRESS = 700
     LAUNCH_OUT_OF_RESOURCES = 701
     LAUNCH_TIMEOUT = 702
-    ILLEGAL_ADDRESS = 700
     ASSERT = 710
     MISALIGNED_ADDRESS = 716
     LAUNCH_FAILED = 719
+    NOT_SUPPORTED = 801
 
 
 class SoftwareGpuError(Exception):

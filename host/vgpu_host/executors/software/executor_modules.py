@@ -1,0 +1,176 @@
+"""Modules of the software GPU, the functions in them, and launches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from vgpu_host.executors.base import CudaError, Dim3, FunctionInfo, Stream
+from vgpu_host.executors.base import Function as FunctionHandle
+from vgpu_host.executors.base import Module as ModuleHandle
+
+from .device_attributes import SHARED_PER_BLOCK
+from .errors import CudaResult, DeviceFault, PtxError
+from .executor_contexts import SoftwareContexts
+from .function import Function
+from .graph import queued
+from .module import Module
+
+_MAX_DYNAMIC_SHARED: Final = 8
+_PREFERRED_CARVEOUT: Final = 9
+_ELF_MAGIC: Final = b"\x7fELF"
+
+
+@dataclass
+class _Function:
+    function: Function
+    info: FunctionInfo
+    dynamic_shared_limit: int
+
+
+class SoftwareModules(SoftwareContexts):
+    """The part of the executor that loads and launches."""
+
+    def module_load(self, image: bytes) -> ModuleHandle:
+        """Load PTX; machine code for a physical GPU cannot run here."""
+        context = self._context()
+        if image.startswith(_ELF_MAGIC):
+            text = "the image is machine code (a cubin); the software GPU runs PTX"
+            raise CudaError(CudaResult.NO_BINARY_FOR_GPU, text, text)
+        if not image.strip(b"\0 \t\r\n"):
+            raise CudaError(CudaResult.INVALID_IMAGE, "the image is empty")
+        try:
+            module = self._gpu.load_module(image)
+        except PtxError as error:
+            raise CudaError(error.result, error.log, error.log) from error
+        except MemoryError as error:
+            raise CudaError(
+                CudaResult.OUT_OF_MEMORY, f"variables of the module: {error}"
+            ) from error
+        context.modules.append(module)
+        return module
+
+    def module_unload(self, module: ModuleHandle) -> None:
+        """Free a module's variables."""
+        assert isinstance(module, Module)
+        self._context().modules.remove(module)
+        module.unload()
+
+    def module_get_function(
+        self, module: ModuleHandle, name: str
+    ) -> tuple[FunctionHandle, FunctionInfo]:
+        """Find a kernel; it is compiled when it is first launched."""
+        assert isinstance(module, Module)
+        self._context()
+        try:
+            function = module.get_function(name)
+        except KeyError as error:
+            raise CudaError(CudaResult.NOT_FOUND, f"the module has no kernel {name!r}") from error
+        except PtxError as error:
+            raise CudaError(error.result, error.log, error.log) from error
+        major, minor = self._gpu.compute_capability
+        info = FunctionInfo(
+            max_threads_per_block=function.max_threads_per_block,
+            shared_bytes=function.static_shared_bytes,
+            const_bytes=function.const_bytes,
+            local_bytes=function.local_bytes,
+            registers=function.num_regs,
+            ptx_version=10 * major + minor,
+            binary_version=10 * major + minor,
+            max_dynamic_shared_bytes=SHARED_PER_BLOCK - function.static_shared_bytes,
+            parameters=tuple((place.offset, place.size) for place in function.params),
+        )
+        return _Function(function, info, info.max_dynamic_shared_bytes), info
+
+    def module_get_global(self, module: ModuleHandle, name: str) -> tuple[int, int]:
+        """Find a variable."""
+        assert isinstance(module, Module)
+        self._context()
+        try:
+            return module.get_global(name)
+        except KeyError as error:
+            raise CudaError(CudaResult.NOT_FOUND, f"the module has no variable {name!r}") from error
+
+    def function_set_attribute(self, function: FunctionHandle, attribute: int, value: int) -> None:
+        """Set the limit of dynamic shared memory, or the carve-out, which changes nothing here."""
+        assert isinstance(function, _Function)
+        self._context()
+        if attribute == _MAX_DYNAMIC_SHARED:
+            if not 0 <= value <= function.info.max_dynamic_shared_bytes:
+                raise CudaError(CudaResult.INVALID_VALUE, f"{value} bytes of dynamic shared memory")
+            function.dynamic_shared_limit = value
+        elif attribute != _PREFERRED_CARVEOUT:
+            raise CudaError(
+                CudaResult.INVALID_VALUE, f"function attribute {attribute} cannot be set"
+            )
+
+    def function_get_attribute(self, function: FunctionHandle, attribute: int) -> int:
+        """Read an attribute."""
+        assert isinstance(function, _Function)
+        self._context()
+        info = function.info
+        values = {
+            0: info.max_threads_per_block,
+            1: info.shared_bytes,
+            2: info.const_bytes,
+            3: info.local_bytes,
+            4: info.registers,
+            5: info.ptx_version,
+            6: info.binary_version,
+            7: 0,  # CACHE_MODE_CA
+            _MAX_DYNAMIC_SHARED: function.dynamic_shared_limit,
+            _PREFERRED_CARVEOUT: -1,
+        }
+        if attribute not in values:
+            raise CudaError(CudaResult.INVALID_VALUE, f"function attribute {attribute}")
+        return values[attribute]
+
+    def function_occupancy(
+        self, function: FunctionHandle, block_threads: int, shared_bytes: int, flags: int
+    ) -> int:
+        """A host thread runs one block at a time, if the block fits at all."""
+        assert isinstance(function, _Function)
+        self._context()
+        if block_threads <= 0:
+            raise CudaError(CudaResult.INVALID_VALUE, f"blocks of {block_threads} threads")
+        fits = (
+            block_threads <= function.info.max_threads_per_block
+            and shared_bytes <= function.info.max_dynamic_shared_bytes
+        )
+        return 1 if fits else 0
+
+    def function_available_shared(
+        self, function: FunctionHandle, blocks: int, block_threads: int
+    ) -> int:
+        """What one block may have; more blocks do not run at a time."""
+        assert isinstance(function, _Function)
+        self._context()
+        if blocks != 1 or not 0 < block_threads <= function.info.max_threads_per_block:
+            raise CudaError(CudaResult.INVALID_VALUE, f"{blocks} blocks of {block_threads} threads")
+        return function.info.max_dynamic_shared_bytes
+
+    @queued
+    def launch(
+        self,
+        function: FunctionHandle,
+        grid: Dim3,
+        block: Dim3,
+        shared_bytes: int,
+        stream: Stream | None,
+        parameters: bytes,
+    ) -> None:
+        """Run a kernel to its end."""
+        context = self._ready(stream)
+        assert isinstance(function, _Function)
+        if shared_bytes > function.dynamic_shared_limit:
+            raise CudaError(
+                CudaResult.INVALID_VALUE, f"{shared_bytes} bytes of dynamic shared memory"
+            )
+        try:
+            function.function.launch(grid, block, shared_bytes, parameters)
+        except DeviceFault as fault:
+            raise self._end(context, fault) from fault
+        except PtxError as error:
+            raise CudaError(error.result, error.log, error.log) from error
+        except ValueError as error:
+            raise CudaError(CudaResult.INVALID_VALUE, str(error)) from error
