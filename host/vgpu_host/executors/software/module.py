@@ -51,7 +51,8 @@ def index_image(
     if not target:
         raise PtxError(CudaResult.INVALID_PTX, f"unknown .target {source.target}")
     wanted = (int(target[1]), int(target[2]))
-    if wanted > capability or target[3]:
+    # What "a" adds to a target is of that very capability; no capability here has a family, "f".
+    if wanted > capability or (target[3] and (target[3], wanted) != ("a", capability)):
         raise PtxError(
             CudaResult.NO_BINARY_FOR_GPU,
             f".target {source.target} needs more than this device's compute capability "
