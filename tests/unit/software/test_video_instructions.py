@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from itertools import product
 
 import numpy as np
@@ -132,6 +133,43 @@ def test_asynchronous_copies(device: Device) -> None:
     got = device.run_lanes(body, [source[:16].copy().repeat(4)], np.uint32)
     flat = source[:16].repeat(4)
     assert got.tolist() == [int(flat[(i & 15) * 4 + 3]) for i in range(64)]
+
+
+@pytest.mark.parametrize("size", [4, 8, 16])
+def test_asynchronous_copies_of_some_bytes(device: Device, size: int) -> None:
+    """Bytes beyond the limit are zeros; an address of which nothing is read may be any."""
+    source = np.random.default_rng(size).integers(1, 256, 32 * size).astype(np.uint8)
+    limits = np.arange(32, dtype=np.uint32) % (size + 1)
+    loads = "".join(
+        f"ld.shared.u32 %r2, [%w1+{at}]; st.global.u32 [%w2+{at}], %r2;" for at in range(0, size, 4)
+    )
+    text = f""".visible .entry f(.param .u64 ps, .param .u64 pl, .param .u64 po) {{
+        .shared .align 16 .b8 cells[512]; .reg .b64 %w<6>; .reg .b32 %r<4>; .reg .pred %p;
+        mov.u32 %r0, %tid.x; mov.u64 %w1, cells; mad.wide.u32 %w1, %r0, {size}, %w1;
+        ld.param.u64 %w2, [pl]; mad.wide.u32 %w2, %r0, 4, %w2; ld.global.u32 %r1, [%w2];
+        ld.param.u64 %w3, [ps]; mad.wide.u32 %w3, %r0, {size}, %w3;
+        setp.eq.u32 %p, %r1, 0; @%p mov.u64 %w3, {size};
+        cp.async.ca.shared.global.L2::128B [%w1], [%w3], {size}, %r1;
+        cp.async.wait_all; ld.param.u64 %w2, [po]; mad.wide.u32 %w2, %r0, {size}, %w2; {loads}
+        ret; }}"""
+    out = device.zeros(32 * size, np.uint8)
+    arguments = struct.pack("<3Q", device.upload(source), device.upload(limits), out)
+    device.function(text).launch((1, 1, 1), (32, 1, 1), 0, arguments)
+    expected = source.reshape(32, size) * (np.arange(size) < limits[:, None])
+    np.testing.assert_array_equal(device.download(out, (32, size), np.uint8), expected)
+
+
+def test_asynchronous_copies_that_ignore_their_source(device: Device) -> None:
+    body = """
+        .shared .align 16 .b32 cells[64];
+        mov.u64 %w1, cells; mad.wide.u32 %w1, %i, 4, %w1; ld.param.u64 %w2, [pa];
+        mad.wide.u32 %w2, %i, 4, %w2; and.b32 %r1, %i, 1; setp.ne.u32 %p, %r1, 0;
+        mov.u64 %w3, 0;
+        cp.async.ca.shared.global.L2::cache_hint [%w1], [%w2], 4, %p, %w3;
+        cp.async.wait_all; ld.shared.u32 %d, [%w1];"""
+    values = np.arange(1, 33, dtype=np.uint32)
+    got = device.run_lanes(body, [values], np.uint32)
+    assert got.tolist() == [0 if i & 1 else i + 1 for i in range(32)]
 
 
 def test_compare_and_swap_of_16_bits(device: Device) -> None:
