@@ -159,8 +159,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     options = runner.parse(parser, PROGRAMS)
 
-    def run(driver: Driver, name: str) -> bool:
-        return PROGRAMS[name](driver, driver.load(PTX / f"{name}.ptx").kernel(name))
+    def run(driver: Driver, name: str) -> runner.Outcome:
+        kernel = driver.load(PTX / f"{name}.ptx").kernel(name)
+        return runner.Outcome(PROGRAMS[name](driver, kernel))
 
     return runner.run_all(options, run)
 

@@ -36,11 +36,11 @@ def main() -> int:
     parser.add_argument("--scale", type=int, default=1, help="size of the inputs (default 1)")
     options = runner.parse(parser, ALGORITHMS)
 
-    def run(driver: Driver, name: str) -> bool:
+    def run(driver: Driver, name: str) -> runner.Outcome:
         algorithm = ALGORITHMS[name](options.scale)
         algorithm.upload(driver, driver.load(PTX / f"{name}.ptx"))
         algorithm.compute()
-        return algorithm.agrees(algorithm.download(), algorithm.reference())
+        return runner.Outcome(algorithm.agrees(algorithm.download(), algorithm.reference()))
 
     return runner.run_all(options, run)
 
