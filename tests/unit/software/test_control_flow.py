@@ -193,3 +193,16 @@ def test_registers_that_were_never_written_read_as_zero(device: Device) -> None:
     body = "setp.lt.u32 %p, %a, 20; @%p mov.u32 %r9, 5; add.u32 %d, %r9, %r10;"
     got = device.run_lanes(body, [np.arange(64, dtype=np.uint32)], np.uint32)
     assert got.tolist() == [5] * 20 + [0] * 44
+
+
+def test_lanes_that_left_by_a_predicated_exit_do_nothing_more(device: Device) -> None:
+    function = device.function(
+        """.visible .entry f(.param .u64 p) { .reg .b32 %r<4>; .reg .b64 %x<4>; .reg .pred %p<2>;
+        ld.param.u64 %x1, [p]; mov.u32 %r1, %tid.x; mul.wide.u32 %x2, %r1, 4; add.u64 %x3, %x1, %x2;
+        and.b32 %r2, %r1, 3; setp.eq.u32 %p1, %r2, 2;
+        @%p1 exit;
+        st.global.u32 [%x3], 1; ret; }"""
+    )
+    out = device.zeros(32, np.uint32)
+    function.launch((1, 1, 1), (32, 1, 1), 0, struct.pack("<Q", out))
+    assert device.download(out, 32, np.uint32).tolist() == [int(t & 3 != 2) for t in range(32)]

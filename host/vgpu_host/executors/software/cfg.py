@@ -167,7 +167,10 @@ def strongly_connected(roots: list[int], edges: Callable[[int], list[int]]) -> l
 def post_dominators(blocks: list[Block]) -> list[int]:
     """Immediate post-dominator of each block; `len(blocks)` stands for the end of the kernel."""
     count = len(blocks)
-    successors = [list(block.successors) or [count] for block in blocks]
+    successors = [
+        [*block.successors, count] if block.last.opcode in ("ret", "exit") else block.successors[:]
+        for block in blocks
+    ]
     reaches_end = {count}
     changed = True
     while changed:
