@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from vgpu_host.executors.software import Function, SoftwareGpu
+from vgpu_host.executors.software.profiles import PROFILES
+from vgpu_host.executors.software.translation import Translation
 from vgpu_host.nvrtc import compile_ptx
 
 KERNELS = Path(__file__).parents[3] / "guest" / "workloads" / "kernels"
@@ -128,3 +130,16 @@ def kernel(device: Device) -> Callable[[str], Function]:
         return device.gpu.load_module(compile_ptx(source, name=f"{name}.cu")).get_function(name)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def independent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+    """A device of capability 8.0, whose threads make progress apart from each other."""
+    gpu = SoftwareGpu(
+        total_memory=64 << 20,
+        cache_dir=tmp_path_factory.mktemp("independent"),
+        watchdog_s=60,
+        translation=Translation(profile=PROFILES["sm_80"]),
+    )
+    yield Device(gpu)
+    gpu.close()

@@ -8,8 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import PtxError
-
 from .conftest import Device
 
 LANES = np.arange(64, dtype=np.uint32)
@@ -298,10 +296,3 @@ def test_predicated_barriers(device: Device) -> None:
         ld.shared.u32 %d, [%w2];"""
     got = device.run_lanes(body, [LANES], np.uint32)
     assert got.tolist() == [lane ^ 33 for lane in range(64)]
-
-
-def test_partial_barriers_are_refused(device: Device) -> None:
-    with pytest.raises(PtxError) as caught:
-        device.function(".visible .entry f() {\n bar.sync 1, 64;\n ret; }")
-    assert "line 5" in caught.value.log
-    assert "bar.sync 1, 64" in caught.value.log

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .errors import UnsupportedError
-from .ir import Body, Instruction, Label, Symbol
+from .ir import HOLDS, Body, Instruction, Label, Symbol
 
 _ENDS = ("bra", "ret", "exit")
 
@@ -34,6 +34,12 @@ class Block:
         """The instruction that ends the block."""
         return self.instructions[-1]
 
+    @property
+    def hold(self) -> str:
+        """The step at the start of the block at which lanes may stay, or ''."""
+        first = self.instructions[0].opcode
+        return first if first in HOLDS else ""
+
 
 def build_blocks(body: Body) -> list[Block]:
     """Cut a body into blocks and number them in execution order (see the module docstring)."""
@@ -45,6 +51,8 @@ def build_blocks(body: Body) -> list[Block]:
                 blocks.append(Block())
             labels[item.name] = len(blocks) - 1
             continue
+        if item.opcode in HOLDS and blocks[-1].instructions:
+            blocks.append(Block())
         blocks[-1].instructions.append(item)
         if item.opcode in _ENDS or is_barrier(item):
             blocks.append(Block())

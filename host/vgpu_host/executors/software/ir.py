@@ -12,6 +12,13 @@ from typing import TypeAlias
 WARP_SIZE = 32
 #: The register that holds the carry of extended-precision arithmetic (CC.CF).
 CARRY = "%cc"
+#: Steps that no PTX can spell; `holds` puts them in and says what they are for.
+ARRIVE, AWAIT, BARRIER_RESULT = "barrier arrive", "barrier await", "barrier result"
+SPIN, GATE = "spin pause", "sync gate"
+#: Those at which lanes may stay; each begins a block.
+HOLDS = frozenset((AWAIT, SPIN, GATE))
+#: How registers begin that hold the lanes for which a gate has opened.
+MEMBERS = "%members."
 
 #: LLVM type that stores a PTX type. Half-precision values live in integers, as PTX does itself.
 STORAGE = {
@@ -175,6 +182,8 @@ _WITHOUT_RESULT = frozenset(
         "__assertfail",
         "pmevent",
         "stmatrix",
+        AWAIT,
+        SPIN,
     ]
 )
 

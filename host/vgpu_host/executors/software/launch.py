@@ -23,6 +23,7 @@ from .codegen.state import (
     CONTEXT_ALIGNMENT,
     FAULT_ADDRESS,
     FAULT_ASSERT,
+    FAULT_DEADLOCK,
     FAULT_STOPPED,
     FAULT_TRAP,
     LAUNCH,
@@ -248,6 +249,12 @@ class Launcher:
             return DeviceFault(
                 CudaResult.LAUNCH_TIMEOUT,
                 f"kernel {kernel.name} ran longer than the watchdog allows",
+            )
+        if code == FAULT_DEADLOCK:
+            return DeviceFault(
+                CudaResult.LAUNCH_TIMEOUT,
+                f"kernel {kernel.name}, block {coordinates(cta, grid)}: all threads that have not "
+                "ended wait at barriers, for threads that never come",
             )
         statement = kernel.statement(position)
         message = f"{message}, {statement}"

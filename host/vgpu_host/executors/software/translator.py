@@ -6,24 +6,26 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-from .cfg import Block, build_blocks
+from .cfg import Block
 from .codegen.emitter import Layout
 from .codegen.kernel import KernelText, generate
 from .device_attributes import LOCAL_PER_THREAD, SHARED_PER_BLOCK
 from .errors import CudaResult, PtxError, UnsupportedError
+from .holds import arrange
 from .index import ModuleSource
 from .inline import inline_calls
 from .ir import BITS, Body, definitions, uses
 from .kernel_cache import KernelDescription
 from .launch import PARAMETER_WINDOW
 from .layout import lay_out
-from .liveness import live_in
 from .parser import parse_function
 from .translation import Translation
-from .uniformity import Analysis, analyze
+from .uniformity import Analysis
 
 #: Bytes behind each variable in shared memory that the memory checker watches.
 SHARED_GAP = 16
+#: First compute capability on which the threads of a warp make progress apart from each other.
+INDEPENDENT_THREADS = (7, 0)
 
 
 class Lowering:
@@ -51,19 +53,10 @@ class Lowering:
         return parse_function(self._source, callee) if known else None
 
     @cached_property
-    def blocks(self) -> list[Block]:
-        """The flow graph."""
-        return build_blocks(self.body)
-
-    @cached_property
-    def live(self) -> list[frozenset[str]]:
-        """Registers that are live at the start of each block."""
-        return live_in(self.blocks)
-
-    @cached_property
     def analysis(self) -> Analysis:
-        """What is the same in all lanes of a warp, and where a warp may be split."""
-        return analyze(self.body, self.blocks, self.live)
+        """The flow graph and what is known of it; puts holds into the body where it needs them."""
+        independent = self._translation.profile.capability >= INDEPENDENT_THREADS
+        return arrange(self.body, independent)
 
     @cached_property
     def layout(self) -> Layout:
@@ -87,7 +80,7 @@ class Lowering:
     @property
     def registers(self) -> int:
         """32-bit registers live at once, at most."""
-        return register_estimate(self.body, self.blocks, self.live)
+        return register_estimate(self.body, self.analysis.blocks, self.analysis.live)
 
 
 def translate(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from .cfg import Block, post_dominators
 from .ir import (
+    ARRIVE,
+    GATE,
     Address,
     Body,
     Immediate,
@@ -20,12 +22,15 @@ from .ir import (
     Special,
     Symbol,
     definitions,
+    registers_of,
     uses,
 )
 
 _VECTOR_SPECIALS = ("%tid", "%laneid", "%lanemask")
-_ALWAYS_VECTOR = frozenset(("atom", "shfl", "match", "mma", "wmma", "ldmatrix", "movmatrix"))
-_ALWAYS_UNIFORM = frozenset(("vote", "activemask", "redux", "bar", "barrier"))
+_ALWAYS_VECTOR = frozenset(("atom", "shfl", "match", "mma", "wmma", "ldmatrix", "movmatrix", GATE))
+_ALWAYS_UNIFORM = frozenset(("activemask", "bar", "barrier"))
+#: The same for all lanes with the same member mask, which is their last operand after `.sync`.
+_BY_MEMBERS = frozenset(("vote", "redux"))
 
 
 @dataclass(slots=True)
@@ -45,10 +50,20 @@ class Analysis:
         return any(register in self.live[other] for other in self.waiting.get(block, ()))
 
 
-def analyze(body: Body, blocks: list[Block], live: list[frozenset[str]]) -> Analysis:
-    """Find the least set of vector registers and masked blocks, by fixpoint."""
+def analyze(
+    body: Body,
+    blocks: list[Block],
+    live: list[frozenset[str]],
+    apart: frozenset[int] = frozenset(),
+) -> Analysis:
+    """Find the least set of vector registers and masked blocks, by fixpoint.
+
+    Lanes that part at a block of `apart` do not wait for each other any more.
+    """
     result = Analysis(blocks, live, set(), set(), set(), {}, _constants(blocks))
     meets = post_dominators(blocks)
+    for index in apart:
+        meets[index] = len(blocks)
     while True:
         _spread(body, result)
         divergent = {
@@ -82,19 +97,23 @@ def _waiting(result: Analysis, block: int) -> list[int]:
     """Blocks at which lanes may wait while other lanes run `block`.
 
     Only later blocks qualify, since the lowest block runs first. Lanes that came from `block`
-    itself do not wait in its next block, nor anywhere if `block` runs only once.
+    itself do not wait in its next block, nor anywhere if `block` runs only once. Where a hold keeps
+    some lanes back none of this is so: they wait there, and a block runs for a part of its lanes.
     """
+    blocks = result.blocks
+    holds = [index for index in sorted(result.masked) if blocks[index].hold]
 
     def may_wait(other: int) -> bool:
         for origin in result.blocks[other].predecessors:
             if origin not in result.masked and origin not in result.divergent:
                 continue
             passes_on = origin == block and origin not in result.divergent
-            if not passes_on or (result.blocks[block].in_loop and other != block + 1):
+            if not passes_on or holds or (blocks[block].in_loop and other != block + 1):
                 return True
         return False
 
-    return [other for other in range(block + 1, len(result.blocks)) if may_wait(other)]
+    later = [other for other in range(block + 1, len(blocks)) if may_wait(other)]
+    return sorted({*holds, *later})
 
 
 def _spread(body: Body, result: Analysis) -> None:
@@ -122,6 +141,12 @@ def _is_vector(body: Body, instruction: Instruction, vectors: set[str]) -> bool:
         return True
     if instruction.opcode in _ALWAYS_UNIFORM:
         return False
+    if instruction.opcode in _BY_MEMBERS:
+        mask = instruction.operands[-1:] if "sync" in instruction.modifiers else ()
+        return any(name in vectors for operand in mask for name in registers_of(operand))
+    if instruction.opcode == ARRIVE:
+        names = [name for operand in instruction.operands[1:3] for name in registers_of(operand)]
+        return any(name in vectors for name in names)
     if instruction.opcode == "ld" and reads_local(body, instruction):
         return True
     if instruction.opcode in ("cvta", "isspacep") and "local" in instruction.modifiers:

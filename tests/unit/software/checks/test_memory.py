@@ -194,3 +194,21 @@ def test_a_finding_is_counted_not_repeated(memory_device: CheckedDevice) -> None
     to, origin = memory_device.zeros(1), memory_device.gpu.alloc(40)
     findings = memory_device.cuda(source, 3, 32, to, origin)
     assert sum(found.count for found in findings) == 3 * 32 * 10
+
+
+def test_shared_memory_behind_a_barrier_of_part_of_a_block(memory_device: CheckedDevice) -> None:
+    """Every block begins with shared memory in which nothing has been written."""
+    source = """__global__ void f(int *to) {
+        __shared__ int cell[64];
+        int t = threadIdx.x;
+        if (t < 64) {
+            if (t < 32 + 31 * (blockIdx.x == 0)) cell[t] = t;
+            asm volatile("bar.sync 1, 64;" ::: "memory");
+            to[t] = cell[t ^ 1];
+        }
+    }"""
+    found = only(memory_device.cuda(source, 2, 96, memory_device.zeros(64)))
+    assert found.kind == "uninitialised-read"
+    assert found.access.instruction.startswith("ld.shared")
+    assert (found.access.block, found.access.thread) == ((0, 0, 0), (62, 0, 0))
+    assert found.count == 33

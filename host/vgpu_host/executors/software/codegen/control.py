@@ -15,6 +15,7 @@ from vgpu_host.executors.software.ir import BITS, WARP_SIZE, Immediate, Instruct
 
 from .access import end_kernel, trap
 from .emitter import Emitter, Value, integer
+from .holds import Holds, needs_holds
 from .registry import emit, handles
 from .state import CONTEXT_ALIGNMENT, FAULT_STOPPED, LAUNCH, WORKER, worker_field
 
@@ -51,6 +52,8 @@ class ControlFlow:
         self.resident: frozenset[str] = frozenset()
         if sum(map(len, self.analysis.live)) > _MOST_LIVE:
             self.resident = frozenset().union(*self.analysis.live)
+        #: What keeps lanes from going on; most kernels have nothing of the kind.
+        self.holds = Holds(self) if needs_holds(self.blocks) else None
 
     def emit_blocks(self) -> None:
         """Emit every block, then the end of the kernel."""
@@ -58,11 +61,15 @@ class ControlFlow:
             self._enter(index)
             ending = block.last.opcode in ("bra", "ret", "exit") or is_barrier(block.last)
             for instruction in block.instructions[: -1 if ending else None]:
-                emit(self.emitter, instruction)
+                if not (self.holds and self.holds.emit_step(instruction)):
+                    emit(self.emitter, instruction)
             self.emitter.instruction = block.last
             self._leave(index, block)
         self.emitter.label(f"visit{len(self.blocks)}")
-        self.emitter.line("br label %done")
+        if self.holds:
+            self.holds.emit_end()
+        else:
+            self.emitter.line("br label %done")
 
     def is_masked(self, block: int) -> bool:
         """Whether only some lanes may be in a block."""
@@ -72,7 +79,9 @@ class ControlFlow:
         emitter = self.emitter
         emitter.block = index
         emitter.label(f"visit{index}")
-        if self.is_masked(index):
+        if self.holds and self.blocks[index].hold:
+            self.holds.enter(index)
+        elif self.is_masked(index):
             bits = emitter.define(f"load i32, ptr %wait{index}", "i32")
             empty = emitter.compare("icmp eq", bits, integer(0, "i32"))
             emitter.line(f"br i1 {empty.ref}, label %visit{index + 1}, label %run{index}")
@@ -83,8 +92,11 @@ class ControlFlow:
                 f"bitcast {emitter.mask_bits} to <{WARP_SIZE} x i1>", "i1", True
             )
         else:
-            pending = emitter.define(f"load i1, ptr %wait{index}", "i1")
-            emitter.line(f"br i1 {pending.ref}, label %run{index}, label %visit{index + 1}")
+            if self.holds:
+                self.holds.enter_meet(index, f"run{index}")
+            else:
+                pending = emitter.define(f"load i1, ptr %wait{index}", "i1")
+                emitter.line(f"br i1 {pending.ref}, label %run{index}, label %visit{index + 1}")
             emitter.label(f"run{index}")
             emitter.line(f"store i1 false, ptr %wait{index}")
             emitter.mask_bits = Value("%mask.start.bits", "i32")
@@ -126,10 +138,16 @@ class ControlFlow:
     def _go(self, index: int, target: int | None) -> None:
         """Continue at `target` (None ends the lanes) with all lanes of the block."""
         if target is None:
+            if self.holds:
+                self.holds.leave(self.emitter.mask_bits)
             following = f"visit{index + 1}" if self.is_masked(index) else "done"
             self.emitter.line(f"br label %{following}")
         elif not self.is_masked(index) and not self.is_masked(target):
-            self.emitter.line(f"br label %run{target}")
+            if self.blocks[target].hold:
+                self.emitter.line(f"store i1 true, ptr %wait{target}")
+                self.emitter.line(f"br label %visit{target}")
+            else:
+                self.emitter.line(f"br label %run{target}")
         else:
             self._wait(target, self.emitter.mask_bits)
             self._visit(index, target)
@@ -172,6 +190,8 @@ class ControlFlow:
         backward: list[tuple[int, Value]] = []
         for destination, bits in ((target, taken), (other, fallen)):
             if destination is None:
+                if self.holds:
+                    self.holds.leave(bits)
                 continue
             self._wait(destination, bits)
             if destination <= index:
@@ -204,11 +224,11 @@ class ControlFlow:
         for register in suspension.registers:
             slot, like = emitter.slot(register)
             value = emitter.define(f"load {like.llvm_type}, ptr {slot}", like.type, like.vector)
-            emitter.line(f"store {value}, ptr {self._saved(register, like).ref}, align 4")
+            emitter.line(f"store {value}, ptr {self.saved(register, like).ref}, align 4")
         for other in suspension.waiting:
-            like = self._wait_type(other)
+            like = self.wait_type(other)
             value = emitter.define(f"load {like.type}, ptr %wait{other}", like.type)
-            emitter.line(f"store {value}, ptr {self._saved(f'wait {other}', like).ref}")
+            emitter.line(f"store {value}, ptr {self.saved(f'wait {other}', like).ref}")
         emitter.line(f"ret i32 {number}")
 
     def _waiting(self, index: int) -> tuple[int, ...]:
@@ -286,10 +306,12 @@ class ControlFlow:
             result = emitter.cast("trunc", result, "i1")
         emitter.write(barrier.operands[0], result)
 
-    def _wait_type(self, block: int) -> Value:
+    def wait_type(self, block: int) -> Value:
+        """Type of the word that says who waits for a block."""
         return Value("", "i32" if self.is_masked(block) else "i1")
 
-    def _saved(self, name: str, like: Value) -> Value:
+    def saved(self, name: str, like: Value) -> Value:
+        """Where the context keeps something of a warp that does not run."""
         if name not in self.context:
             size = max(4, BITS[like.type] // 8 * (WARP_SIZE if like.vector else 1))
             self.context[name] = self.context_size
@@ -305,14 +327,14 @@ class ControlFlow:
             emitter.label(f"resume{suspension.number}")
             for register in suspension.registers:
                 slot, like = emitter.slot(register)
-                pointer = self._saved(register, like)
+                pointer = self.saved(register, like)
                 value = emitter.define(
                     f"load {like.llvm_type}, ptr {pointer.ref}, align 4", like.type, like.vector
                 )
                 emitter.line(f"store {value}, ptr {slot}")
             for other in suspension.waiting:
-                like = self._wait_type(other)
-                pointer = self._saved(f"wait {other}", like)
+                like = self.wait_type(other)
+                pointer = self.saved(f"wait {other}", like)
                 value = emitter.define(f"load {like.type}, ptr {pointer.ref}", like.type)
                 emitter.line(f"store {value}, ptr %wait{other}")
             if "red" in suspension.barrier.modifiers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
+from .concurrent import CONCURRENT_FIELDS, CONCURRENT_RUN
 from .state import FAULT_STOPPED, LAUNCH, WORKER
 
 _FAULT = """
@@ -181,18 +182,21 @@ DECLARATIONS = frozenset(
 )
 
 
-def driver(context_size: int, flush_subnormals: bool, checked: bool) -> str:
+def driver(context_size: int, flush_subnormals: bool, checked: bool, has_holds: bool) -> str:
     """The driver loop `vgpu_run(launch, worker)` around `@warp`.
 
     It claims chunks of CTAs in ascending order until none is left. The warps of a CTA run in turns,
-    each up to its next barrier.
+    each up to its next barrier. Kernels with holds have a driver of their own.
     """
-    fields = {**WORKER, **LAUNCH}
-    return Template(_FAULT + _RUN).substitute(
-        fields,
-        stopped=FAULT_STOPPED,
-        context_size=context_size,
-        enter_mode=_ENTER if flush_subnormals else "",
-        leave_mode=_LEAVE if flush_subnormals else "",
-        block_start=_BLOCK_START if checked else "",
-    )
+    fields = {
+        **WORKER,
+        **LAUNCH,
+        "stopped": FAULT_STOPPED,
+        "context_size": context_size,
+        "enter_mode": _ENTER if flush_subnormals else "",
+        "leave_mode": _LEAVE if flush_subnormals else "",
+        "block_start": _BLOCK_START if checked else "",
+    }
+    if has_holds:
+        return Template(_FAULT + CONCURRENT_RUN).substitute(fields, **CONCURRENT_FIELDS)
+    return Template(_FAULT + _RUN).substitute(fields)

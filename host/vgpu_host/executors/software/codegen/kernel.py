@@ -15,6 +15,7 @@ from . import (
     bits,
     carry,
     compare,
+    concurrent,
     control,
     convert,
     copies,
@@ -79,7 +80,10 @@ def generate(
     flow = ControlFlow(emitter)
     flow.emit_blocks()
     blocks, emitter.lines = emitter.lines, []
-    flow.emit_resumptions()
+    if flow.holds:
+        flow.holds.emit_resumption()
+    else:
+        flow.emit_resumptions()
     resumptions, emitter.lines = emitter.lines, []
     _prologue(emitter, flow)
     prologue = emitter.lines
@@ -104,8 +108,10 @@ def generate(
         "ret i32 0",
         "}",
         *emitter.functions.values(),
-        *sorted(emitter.declarations | DECLARATIONS),
-        driver(context_size, by_thread, emitter.instruments is not None),
+        *sorted(
+            emitter.declarations | DECLARATIONS | (concurrent.DECLARATIONS if flow.holds else set())
+        ),
+        driver(context_size, by_thread, emitter.instruments is not None, flow.holds is not None),
         '!0 = !{!"branch_weights", i32 1, i32 100000}',
     ]
     sites = 0
@@ -151,7 +157,11 @@ def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
         emitter.line(f"store {kind} 0, ptr %wait{block}")
     cases = " ".join(f"i32 {s.number}, label %resume{s.number}" for s in flow.suspensions)
     zeroing = flow.emit_residents()
-    emitter.line(f"switch i32 %resume, label %start [ {cases} ]")
+    if flow.holds:
+        zeroing += flow.holds.emit_start()
+        emitter.line("switch i32 %resume, label %resume.held [ i32 0, label %start ]")
+    else:
+        emitter.line(f"switch i32 %resume, label %start [ {cases} ]")
     emitter.label("start")
     emitter.lines += zeroing
     if flow.is_masked(0):

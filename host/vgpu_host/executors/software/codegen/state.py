@@ -55,13 +55,22 @@ WORKER = {
     "vote_and": 72,
     "vote_count": 80,
     "checks": 88,
+    # Of kernels with holds: the blocks that a host thread holds in a cooperative launch; from
+    # `resume` on, the state of one block.
+    "resident": 512,
+    "resident_count": 520,
+    "resume": 544,
+    "live": 672,
+    "stuck": 676,
+    "barriers": 704,
 }
-WORKER_SIZE = 128
+WORKER_SIZE = 1728
 #: The context of a warp starts at a multiple of this: what LLVM assumes of its widest vector.
 CONTEXT_ALIGNMENT = 256
 
 #: Value of `fault_code` for each way a kernel can end early, before it becomes a CUresult.
 FAULT_ADDRESS, FAULT_TRAP, FAULT_STOPPED, FAULT_ASSERT = 1, 2, 3, 4
+FAULT_DEADLOCK = 5
 
 #: First argument of the function in `output`: what a warp has to say.
 OUTPUT_PRINT, OUTPUT_ASSERT = 0, 1

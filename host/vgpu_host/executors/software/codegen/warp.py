@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vgpu_host.executors.software.ir import (
+    MEMBERS,
     WARP_SIZE,
     Immediate,
     Instruction,
@@ -111,11 +112,29 @@ def permute(emitter: Emitter, value: Value, index: Value) -> Value:
     )
 
 
+def _members(emitter: Emitter, instruction: Instruction) -> Value:
+    """The lanes that an instruction is about, one bit each: the same for all lanes, or for each its
+    own where lanes execute it with different masks.
+
+    A gate has seen to it that those are there whom the mask names (see `holds`); without one the
+    lanes of the mask that execute the instruction take part.
+    """
+    active = emitter.active_bits()
+    if "sync" not in instruction.modifiers:
+        return active
+    mask = instruction.operands[-1]
+    if isinstance(mask, Register) and mask.name.startswith(MEMBERS):
+        return emitter.read(mask, "b32")
+    if (_constant(emitter, mask) or 0) & 0xFFFFFFFF == 0xFFFFFFFF:
+        return active
+    return emitter.op("and", emitter.read(mask, "b32"), active)
+
+
 @handles("vote", "sync all any uni ballot pred b32")
 def emit_vote(emitter: Emitter, instruction: Instruction) -> None:
     """`vote`: a predicate over the active lanes."""
     target, source = instruction.operands[:2]
-    active = emitter.active_bits()
+    active = _members(emitter, instruction)
     bits = emitter.op("and", emitter.lane_bits(emitter.read(source, "pred")), active)
     if "ballot" in instruction.modifiers:
         emitter.write(target, bits)
@@ -141,17 +160,17 @@ def emit_match(emitter: Emitter, instruction: Instruction) -> None:
     """`match`: the lanes that hold the same value."""
     target, source = instruction.operands[:2]
     value = emitter.widen(emitter.read(source, instruction.type))
-    active = emitter.active()
+    members = _members(emitter, instruction)
     result = Value("zeroinitializer", "i32", True)
     for lane in LANES:
         own = emitter.define(f"extractelement {value}, i32 {lane}", value.type)
-        same = emitter.op("and", emitter.compare("icmp eq", value, own), active)
-        bits = emitter.lane_bits(same)
+        bits = emitter.lane_bits(emitter.compare("icmp eq", value, own))
         result = emitter.define(f"insertelement {result}, {bits}, i32 {lane}", "i32", True)
+    result = emitter.op("and", result, members)
     if "any" in instruction.modifiers:
         emitter.write(target, result)
         return
-    all_same = emitter.compare("icmp eq", result, emitter.active_bits())
+    all_same = emitter.compare("icmp eq", result, members)
     result = emitter.select(all_same, result, integer(0, "i32"))
     if isinstance(target, Pair):
         emitter.write(target.first, result)
@@ -174,16 +193,39 @@ _REDUCTIONS = {
 
 @handles("redux", "sync add and or xor min max u32 s32 b32")
 def emit_reduction(emitter: Emitter, instruction: Instruction) -> None:
-    """`redux`: one integer from those of the active lanes."""
+    """`redux`: one integer from those of the members."""
     operation = next(name for name in instruction.modifiers if name != "sync")
     if operation in ("min", "max"):
         operation = f"{operation}.{instruction.type}"
     name, neutral = _REDUCTIONS[operation]
     value = emitter.widen(emitter.read(instruction.operands[1], "b32"))
-    value = emitter.select(emitter.active(), value, integer(neutral, "i32"))
+    members = _members(emitter, instruction)
+    if members.vector:
+        result = _reduce_groups(emitter, name, neutral, value, members)
+        emitter.write(instruction.operands[0], result)
+        return
+    taking = emitter.define(f"bitcast {members} to <{WARP_SIZE} x i1>", "i1", True)
+    value = emitter.select(taking, value, integer(neutral, "i32"))
     intrinsic = f"llvm.vector.reduce.{name}.v{WARP_SIZE}i32"
     emitter.declarations.add(f"declare i32 @{intrinsic}({value.llvm_type})")
     emitter.write(instruction.operands[0], emitter.define(f"call i32 @{intrinsic}({value})", "i32"))
+
+
+def _reduce_groups(
+    emitter: Emitter, name: str, neutral: int, value: Value, members: Value
+) -> Value:
+    """Reduce over the members of each lane's own group, one lane after the other."""
+    result = emitter.widen(integer(neutral, "i32"))
+    for lane in LANES:
+        bit = emitter.op("and", members, integer(1 << lane, "i32"))
+        takes = emitter.compare("icmp ne", bit, integer(0, "i32"))
+        one = emitter.define(f"extractelement {value}, i32 {lane}", "i32")
+        operand = emitter.select(takes, one, integer(neutral, "i32"))
+        if name in ("add", "and", "or", "xor"):
+            result = emitter.op(name, result, operand)
+        else:
+            result = emitter.intrinsic(name, result, operand)
+    return result
 
 
 @handles("bar barrier", "warp sync")
