@@ -29,15 +29,8 @@ ptx_app = typer.Typer(
     no_args_is_help=True,
 )
 
-#: Names of the files that `--output` writes.
-_FILES: Final = {
-    Stage.PARSE: "1-parse.txt",
-    Stage.BLOCKS: "2-blocks.txt",
-    Stage.ANALYSIS: "3-analysis.txt",
-    Stage.LLVM: "4-llvm.ll",
-    Stage.OPTIMIZED: "5-optimized.ll",
-    Stage.ASM: "6-asm.s",
-}
+#: Of the files that `--output` writes.
+_SUFFIXES: Final = {Stage.LLVM: ".ll", Stage.OPTIMIZED: ".ll", Stage.ASSEMBLY: ".s"}
 _MOST_NAMES: Final = 8
 
 FileArgument = Annotated[
@@ -52,12 +45,15 @@ FileArgument = Annotated[
 class StageChoice(StrEnum):
     """Values of `--stage`."""
 
-    PARSE = "parse"
+    TOKENS = "tokens"
+    BODY = "body"
     BLOCKS = "blocks"
-    ANALYSIS = "analysis"
+    LIVENESS = "liveness"
+    UNIFORMITY = "uniformity"
+    LAYOUT = "layout"
     LLVM = "llvm"
     OPTIMIZED = "optimized"
-    ASM = "asm"
+    ASSEMBLY = "assembly"
     ALL = "all"
 
 
@@ -150,18 +146,20 @@ def dump_command(
     file: FileArgument,
     kernel: Annotated[
         str,
-        typer.Argument(
-            metavar="KERNEL",
-            help="Its name as in the PTX, or as in C++, with or without template arguments.",
+        typer.Option(
+            metavar="NAME",
+            help="Its name as in the PTX, or as in C++, with or without template arguments; needed"
+            " where the file has more than one kernel.",
         ),
-    ],
+    ] = "",
     stage: Annotated[
         StageChoice,
         typer.Option(
-            help="parse: the kernel as read, its calls inlined. blocks: its flow graph, and where"
-            " lanes of a warp part. analysis: which registers are the same in all lanes, and where"
-            " variables are. llvm: the code as generated. optimized: after LLVM's optimiser. asm:"
-            " for this processor."
+            help="tokens: the text cut into pieces. body: the kernel as read, its calls inlined."
+            " blocks: its flow graph. liveness: registers that are needed later. uniformity: what"
+            " is the same in all lanes of a warp, and where lanes part. layout: where variables"
+            " are. llvm: the code as generated. optimized: after LLVM's optimiser. assembly: for"
+            " this processor."
         ),
     ] = StageChoice.ALL,
     profile: ProfileOption = ProfileChoice.SM_61,
@@ -183,9 +181,9 @@ def dump_command(
 
     Examples:
 
-        vgpu-stub ptx dump kernels.cu vector_add --stage blocks
+        vgpu-stub ptx dump kernels.cu --kernel vector_add --stage uniformity
 
-        vgpu-stub ptx dump libggml-cuda.so 'rms_norm_f32<256, false, false>' -o /tmp/rms_norm
+        vgpu-stub ptx dump libggml-cuda.so --kernel 'soft_max_f32<true, 32, 32, __half>' -o stages
     """
     translation = Translation(profile_of(profile.value), general=general)
     image, name = _find(file, kernel, translation)
@@ -200,7 +198,8 @@ def dump_command(
             print(f"vgpu-stub: {error.log}", file=sys.stderr)
             raise typer.Exit(1) from None
         if output:
-            (output / _FILES[one]).write_text(text)
+            suffix = _SUFFIXES.get(one, ".txt")
+            (output / f"{list(Stage).index(one) + 1}-{one.value}{suffix}").write_text(text)
         else:
             if len(stages) > 1:
                 print(f"==== {one.value}")
@@ -218,14 +217,16 @@ def _find(file: Path, wanted: str, translation: Translation) -> tuple[Image, str
     for _, image in _images(file, translation):
         here = image.kernel_names()
         names += here
-        found += [(image, name) for name in matching(here, wanted)]
+        found += [(image, name) for name in (matching(here, wanted) if wanted else here)]
     exact = [entry for entry in found if wanted in (entry[1], demangle(entry[1]))]
     found = exact[:1] or found
     if len(found) == 1:
         return found[0]
     if found:
-        options = [demangle(name) for _, name in found]
-        raise PtxFileError(f"{len(found)} kernels are called {wanted}:{_listed(options)}")
+        options = _listed([demangle(name) for _, name in found])
+        if wanted:
+            raise PtxFileError(f"{len(found)} kernels are called {wanted}:{options}")
+        raise PtxFileError(f"{file} has {len(found)} kernels; choose one with --kernel:{options}")
     if not names:
         raise PtxFileError(f"{file} has no kernels")
     close = nearest(names, wanted)

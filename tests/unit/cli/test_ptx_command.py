@@ -140,15 +140,15 @@ def test_files_without_kernels_are_refused_with_a_reason(tmp_path: Path) -> None
     path.write_text("int main() {}")
     assert "does not start with .version" in failure("list", path)
     path.write_text("")
-    assert "is empty" in failure("dump", path, "f")
+    assert "is empty" in failure("dump", path, "--kernel", "f")
     path.write_text(HEADER)
-    assert "has no kernels" in failure("dump", path, "f")
+    assert "has no kernels" in failure("dump", path, "--kernel", "f")
     path.write_text(HEADER.replace("61", "90"))
     assert "sm_90 needs more than" in failure("list", path)
 
 
 def test_dump_shows_the_body_with_its_calls_inlined(ptx: Path) -> None:
-    result = run("dump", ptx, "store", "--stage", "parse")
+    result = run("dump", ptx, "--kernel", "store", "--stage", "body")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == "kernel _Z5storePjj, at most 64 threads a block"
@@ -158,46 +158,76 @@ def test_dump_shows_the_body_with_its_calls_inlined(ptx: Path) -> None:
     assert not any("call" in line for line in lines)
 
 
-def test_dump_marks_blocks_where_lanes_part(ptx: Path) -> None:
-    text = run("dump", ptx, "_Z5storePjj", "--stage", "blocks").stdout
-    heads = [line for line in text.splitlines() if line.startswith("block")]
-    assert heads[-3:] == [
-        "block 1, then 3 or 2 (divergent branch)",
-        "block 2, then 3 (masked)",
-        "block 3, then the end",
+def stage(file: Path, name: str, kernel: str = "store") -> list[str]:
+    result = run("dump", file, "--kernel", kernel, "--stage", name)
+    assert result.exit_code == 0
+    return result.stdout.splitlines()
+
+
+def test_dump_shows_the_pieces_of_the_text(ptx: Path) -> None:
+    lines = [line.split(None, 2) for line in stage(ptx, "tokens")]
+    assert ["22", "statement", "call (result), twice, (argument)"] in lines
+    assert lines[-2:] == [["28", "label", "END"], ["29", "statement", "ret"]]
+
+
+def test_dump_shows_the_flow_graph(ptx: Path) -> None:
+    lines = stage(ptx, "blocks")
+    heads = [line for line in lines if line.startswith("block")]
+    assert heads[-3:] == ["block 1, then 3 or 2", "block 2, then 3", "block 3, then the end"]
+    assert lines[lines.index("block 2, then 3") + 1] == "    st.global.u32 [%rd1], %r1"
+
+
+def test_dump_shows_what_is_live(ptx: Path) -> None:
+    assert stage(ptx, "liveness")[-3:] == [
+        "block 2: %r1 %rd1",
+        "block 3: nothing",
+        "32-bit registers that are live at once: 4",
     ]
-    assert "  lanes may wait at: 3\n  live: %r1 %rd1\n    st.global.u32 [%rd1], %r1\n" in text
 
 
 def test_dump_tells_uniform_registers_from_vectors(ptx: Path) -> None:
-    lines = run("dump", ptx, "store", "--stage", "analysis").stdout.splitlines()
-    assert lines[lines.index("vector i1: 1") + 1].split() == ["%p1"]
-    assert lines[lines.index("uniform i64: 1") + 1].split() == ["%rd1"]
-    assert "shared memory: 256 bytes" in lines
+    lines = stage(ptx, "uniformity")
+    assert "vector i1: %p1" in lines
+    assert "uniform i64: %rd1" in lines
+    assert lines[-4:] == [
+        "block 1: for all lanes of a warp, which may part at its end",
+        "block 2: for some lanes of a warp",
+        "    others may wait at: 3",
+        "block 3: for all lanes of a warp",
+    ]
+
+
+def test_dump_shows_where_variables_are(ptx: Path) -> None:
+    lines = stage(ptx, "layout")
+    assert lines[:3] == ["parameters: 12 bytes", "    out at 0", "    number at 8"]
+    assert lines[lines.index("shared memory: 256 bytes") + 1] == "    _Z5storePjj::buffer at 0"
 
 
 def test_dump_writes_a_file_for_each_stage(ptx: Path, tmp_path: Path) -> None:
     folder = tmp_path / "stages"
-    assert run("dump", ptx, "store", "-o", folder).exit_code == 0
+    assert run("dump", ptx, "--kernel", "store", "-o", folder).exit_code == 0
     assert sorted(path.name for path in folder.iterdir()) == [
-        "1-parse.txt",
-        "2-blocks.txt",
-        "3-analysis.txt",
-        "4-llvm.ll",
-        "5-optimized.ll",
-        "6-asm.s",
+        "1-tokens.txt",
+        "2-body.txt",
+        "3-blocks.txt",
+        "4-liveness.txt",
+        "5-uniformity.txt",
+        "6-layout.txt",
+        "7-llvm.ll",
+        "8-optimized.ll",
+        "9-assembly.s",
     ]
-    generated, optimized = (folder / name for name in ("4-llvm.ll", "5-optimized.ll"))
+    generated, optimized = (folder / name for name in ("7-llvm.ll", "8-optimized.ll"))
     assert "define void @vgpu_run(ptr %launch, ptr %worker)" in generated.read_text()
     assert 0 < optimized.read_text().count("alloca") < generated.read_text().count("alloca")
-    assert "vgpu_run:" in (folder / "6-asm.s").read_text()
+    assert "vgpu_run:" in (folder / "9-assembly.s").read_text()
 
 
 def test_dump_of_a_refused_kernel_shows_what_there_is(ptx: Path) -> None:
     ptx.write_text(KERNELS + REFUSED)
-    result = run("dump", ptx, "sample")
+    result = run("dump", ptx, "--kernel", "sample")
     assert result.exit_code == 1
-    assert "==== analysis\n" in result.stdout
+    assert "==== layout\n" in result.stdout
     assert "==== llvm" not in result.stdout
     assert "line 34: instruction frobnicate is not supported" in result.stderr
 
@@ -207,10 +237,13 @@ def test_unknown_and_ambiguous_kernels_are_answered_with_names(tmp_path: Path) -
     names = ["_Z4normILi64EEvPf", "_Z4normILi128EEvPf"]
     path.write_text(HEADER + "".join(f".entry {name}() {{ ret; }}\n" for name in names))
     both = "\n  void norm<64>(float*)\n  void norm<128>(float*)"
-    assert failure("dump", path, "norm") == f"2 kernels are called norm:{both}"
-    assert run("dump", path, "norm<64>", "--stage", "parse").stdout.startswith(f"kernel {names[0]}")
-    assert "did you mean\n  void norm<" in failure("dump", path, "morn")
-    assert "it has 2 others" in failure("dump", path, "zzzzzz")
+    assert failure("dump", path, "--kernel", "norm") == f"2 kernels are called norm:{both}"
+    assert run("dump", path, "--kernel", "norm<64>", "--stage", "body").stdout.startswith(
+        f"kernel {names[0]}"
+    )
+    assert "did you mean\n  void norm<" in failure("dump", path, "--kernel", "morn")
+    assert "it has 2 others" in failure("dump", path, "--kernel", "zzzzzz")
+    assert f"{path} has 2 kernels; choose one with --kernel:{both}" == failure("dump", path)
     assert run("list", path, "--match", "(").exit_code == 2
 
 

@@ -1,7 +1,8 @@
 """The stages of a kernel's translation as text for people.
 
-Each stage is what the next one starts from: the body with its calls inlined, the flow graph, what
-is known of registers and memory, LLVM IR, the IR as optimised, and assembly.
+Each stage is what the next ones start from: the pieces of the text, the body with its calls
+inlined, the flow graph, what is known of registers and memory, LLVM IR, the IR as optimised, and
+assembly.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 
+from .cfg import Block
 from .codegen.subnormals import Flushing, flushing_of
 from .errors import CudaResult, PtxError
 from .index import ModuleSource
@@ -28,6 +30,7 @@ from .ir import (
     definitions,
 )
 from .jit import Compiler
+from .ptx_text import cut
 from .translator import Lowering, refusals
 from .uniformity import Analysis
 
@@ -41,12 +44,15 @@ _FLUSHING = {
 class Stage(StrEnum):
     """A stage of translation, in their order."""
 
-    PARSE = "parse"
+    TOKENS = "tokens"
+    BODY = "body"
     BLOCKS = "blocks"
-    ANALYSIS = "analysis"
+    LIVENESS = "liveness"
+    UNIFORMITY = "uniformity"
+    LAYOUT = "layout"
     LLVM = "llvm"
     OPTIMIZED = "optimized"
-    ASM = "asm"
+    ASSEMBLY = "assembly"
 
 
 class KernelDump:
@@ -74,17 +80,23 @@ class KernelDump:
     def _show(self, stage: Stage) -> str:
         lowering = self._lowering
         match stage:
-            case Stage.PARSE:
+            case Stage.TOKENS:
+                return _text(format_pieces(self._source, self._name))
+            case Stage.BODY:
                 return _text(format_body(lowering.body, self._source))
             case Stage.BLOCKS:
-                return _text(format_blocks(lowering.analysis))
-            case Stage.ANALYSIS:
-                return _text(format_analysis(lowering))
+                return _text(format_blocks(lowering.analysis.blocks))
+            case Stage.LIVENESS:
+                return _text(format_liveness(lowering))
+            case Stage.UNIFORMITY:
+                return _text(format_uniformity(lowering.body, lowering.analysis))
+            case Stage.LAYOUT:
+                return _text(format_layout(lowering))
             case Stage.LLVM:
                 return lowering.text.llvm
             case Stage.OPTIMIZED:
                 return self._compiled()[0]
-            case Stage.ASM:
+            case Stage.ASSEMBLY:
                 return self._compiled()[1]
 
     def _compiled(self) -> tuple[str, str]:
@@ -96,6 +108,14 @@ class KernelDump:
 
 def _text(lines: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
+
+
+def format_pieces(source: ModuleSource, name: str) -> Iterator[str]:
+    """The pieces of a function's text, each with its line."""
+    function = source.functions[name]
+    for piece in cut(source.text, function.body_start, function.body_end):
+        text = f"{piece.label} {' '.join(piece.text.split())}".strip()
+        yield f"{source.line(piece.position):>6}  {piece.kind.name.lower():<9}  {text}".rstrip()
 
 
 def format_operand(operand: Operand) -> str:
@@ -146,24 +166,50 @@ def format_body(body: Body, source: ModuleSource) -> Iterator[str]:
             yield f"{line:>6}  {format_instruction(item)}"
 
 
-def format_blocks(analysis: Analysis) -> Iterator[str]:
-    """The flow graph in the order in which blocks are run, with what is known of each."""
+def format_blocks(blocks: Sequence[Block]) -> Iterator[str]:
+    """The flow graph, in the order in which blocks are run."""
+    for index, block in enumerate(blocks):
+        where = " or ".join(map(str, block.successors)) or "the end"
+        yield f"block {index}, then {where}" + (" (in a loop)" if block.in_loop else "")
+        yield from (f"    {format_instruction(instruction)}" for instruction in block.instructions)
+
+
+def format_liveness(lowering: Lowering) -> Iterator[str]:
+    """Registers whose value may still be read when a block starts."""
+    for index, live in enumerate(lowering.analysis.live):
+        yield from _wrapped(f"block {index}: ", _by_number(live) or ["nothing"])
+    yield f"32-bit registers that are live at once: {lowering.registers}"
+
+
+def format_uniformity(body: Body, analysis: Analysis) -> Iterator[str]:
+    """What is the same in all lanes of a warp, and where lanes may part and wait."""
+    kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
+    written = {
+        name
+        for block in analysis.blocks
+        for instruction in block.instructions
+        for name in definitions(instruction)
+    }
+    for name in _by_number(written):
+        kind = "vector" if name in analysis.vectors else "uniform"
+        kinds[kind, body.registers[name]].append(name)
+    for (kind, storage), names in sorted(kinds.items()):
+        yield from _wrapped(f"{kind} {storage}: ", names)
+    if analysis.constants:
+        constants = [f"{name}={value}" for name, value in sorted(analysis.constants.items())]
+        yield from _wrapped("constant: ", constants)
     for index, block in enumerate(analysis.blocks):
-        where = "the end" if not block.successors else " or ".join(map(str, block.successors))
-        marks = [
-            name
-            for name, holds in (
-                ("in a loop", block.in_loop),
-                ("masked", index in analysis.masked),
-                ("divergent branch", index in analysis.divergent),
+        yield (
+            f"block {index}: "
+            + (
+                "for some lanes of a warp"
+                if index in analysis.masked
+                else "for all lanes of a warp"
             )
-            if holds
-        ]
-        yield f"block {index}, then {where}" + (f" ({', '.join(marks)})" if marks else "")
+            + (", which may part at its end" if index in analysis.divergent else "")
+        )
         if waiting := analysis.waiting.get(index):
-            yield f"  lanes may wait at: {' '.join(map(str, waiting))}"
-        if live := analysis.live[index]:
-            yield from _wrapped("  live: ", _by_number(live))
+            yield f"    others may wait at: {', '.join(map(str, waiting))}"
         blended = {
             name
             for instruction in block.instructions
@@ -171,32 +217,14 @@ def format_blocks(analysis: Analysis) -> Iterator[str]:
             if index in analysis.masked and analysis.needs_blend(name, index)
         }
         if blended:
-            yield from _wrapped("  blended: ", _by_number(blended))
-        yield from (f"    {format_instruction(instruction)}" for instruction in block.instructions)
+            yield from _wrapped("    keeps values of others in: ", _by_number(blended))
 
 
-def format_analysis(lowering: Lowering) -> Iterator[str]:
-    """Kinds of registers, and where variables are."""
-    body, analysis, layout = lowering.body, lowering.analysis, lowering.frame
-    kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
-    used = {
-        name
-        for block in analysis.blocks
-        for instruction in block.instructions
-        for name in definitions(instruction)
-    }
-    for name in _by_number(used):
-        kind = "vector" if name in analysis.vectors else "uniform"
-        kinds[kind, body.registers[name]].append(name)
-    for (kind, storage), names in sorted(kinds.items()):
-        yield f"{kind} {storage}: {len(names)}"
-        yield from _wrapped("    ", names)
-    if analysis.constants:
-        constants = [f"{name}={value}" for name, value in sorted(analysis.constants.items())]
-        yield f"constant: {len(constants)}"
-        yield from _wrapped("    ", constants)
-    for name, offset in layout.parameters.items():
-        yield f"parameter {name} at {offset}"
+def format_layout(lowering: Lowering) -> Iterator[str]:
+    """Where parameters and variables are, and what becomes of subnormal numbers."""
+    layout = lowering.frame
+    yield f"parameters: {layout.parameter_size} bytes"
+    yield from (f"    {name} at {offset}" for name, offset in layout.parameters.items())
     for space, table, size in (
         ("shared", layout.shared, layout.shared_size),
         ("local", layout.local, layout.local_size),
@@ -205,8 +233,7 @@ def format_analysis(lowering: Lowering) -> Iterator[str]:
         yield from (f"    {name} at {offset}" for name, offset in table.items())
     if layout.globals:
         yield from _wrapped("module variables: ", layout.globals)
-    yield f"subnormals of single precision: {_FLUSHING[flushing_of(body)]}"
-    yield f"live 32-bit registers: {lowering.registers}"
+    yield f"subnormals of single precision: {_FLUSHING[flushing_of(lowering.body)]}"
 
 
 def _by_number(names: Iterable[str]) -> list[str]:
