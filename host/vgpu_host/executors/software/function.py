@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .device_attributes import MAX_BLOCK, MAX_BLOCKS, MAX_GRID, MAX_THREADS, SHARED_PER_BLOCK
-from .kernel_cache import KernelDescription
+from .ir import WARP_SIZE
+from .kernel_cache import KernelCode, KernelDescription
 from .launch import ENTRY_TYPE, PARAMETER_WINDOW, CompiledKernel
 from .statement import Statement
 
@@ -31,7 +32,8 @@ class Function:
     Args:
         gpu: the device.
         description: what is known of the kernel.
-        code: its object, or what makes it when it is first launched.
+        code: makes its code, for blocks whose first dimension is a multiple of the warp size or
+            for any block.
         addresses: of the module variables that `description.globals` names.
         const_bytes: size of the module's constants.
         statement: tells what stands at an offset of the module text.
@@ -41,7 +43,7 @@ class Function:
         self,
         gpu: SoftwareGpu,
         description: KernelDescription,
-        code: bytes | Callable[[], bytes],
+        code: Callable[[bool], KernelCode],
         addresses: Sequence[int],
         const_bytes: int,
         statement: Callable[[int], Statement],
@@ -52,8 +54,8 @@ class Function:
         self._statement = statement
         self._globals = (ctypes.c_uint64 * len(addresses))(*addresses)
         self._lock = threading.Lock()
-        self._compiled: CompiledKernel | None = None
-        self._linked: object = None
+        self._compiled: dict[bool, CompiledKernel] = {}
+        self._linked: list[object] = []
         self.name = description.name
         self.params = tuple(ParamInfo(offset, size) for offset, size in description.parameters)
         self.param_bytes = max((p.offset + p.size for p in self.params), default=0)
@@ -83,7 +85,8 @@ class Function:
             DeviceFault: the kernel failed; the message names kernel, block, thread and address.
         """
         self._check(grid, block, shared_bytes, params)
-        compiled = self._compiled or self.compile()
+        in_rows = self._gpu.translation.uses_rows and block[0] % WARP_SIZE == 0
+        compiled = self._compiled.get(in_rows) or self._compile(in_rows)
         self._gpu.launcher.run(compiled, grid, block, shared_bytes, params)
 
     def _check(
@@ -108,25 +111,28 @@ class Function:
         if len(params) < self.param_bytes or len(params) > PARAMETER_WINDOW:
             raise ValueError(f"{len(params)} bytes of parameters, {self.param_bytes} expected")
 
-    def compile(self) -> CompiledKernel:
-        """Have the kernel ready now instead of at its first launch.
+    def compile(self) -> None:
+        """Have the code for blocks of whole warps ready now instead of at the first launch.
 
         Raises:
             PtxError: its types do not fit together.
         """
+        self._compile(self._gpu.translation.uses_rows)
+
+    def _compile(self, in_rows: bool) -> CompiledKernel:
         with self._lock:
-            if self._compiled is None:
-                if not isinstance(self._code, bytes):
-                    self._code = self._code()
-                address, self._linked = self._gpu.compiler.link(self._code)
+            if in_rows not in self._compiled:
+                code = self._code(in_rows)
+                address, linked = self._gpu.compiler.link(code.image)
+                self._linked.append(linked)
                 checker = self._gpu.checker
-                self._compiled = CompiledKernel(
+                self._compiled[in_rows] = CompiledKernel(
                     self.name,
                     ENTRY_TYPE(address),
-                    self._description.context_size,
+                    code.context_size,
                     self._description.shared_frame,
                     ctypes.addressof(self._globals),
                     self._statement,
                     checker.watch(self._description) if checker else None,
                 )
-            return self._compiled
+            return self._compiled[in_rows]

@@ -49,7 +49,7 @@ _MEMBER_MASK = {"shfl": -1, "vote": -1, "match": -1, "redux": -1, "bar": 0, "bar
 _ORDERED = frozenset(("volatile", "relaxed", "acquire"))
 
 
-def arrange(body: Body, independent: bool) -> Analysis:
+def arrange(body: Body, independent: bool, in_rows: bool) -> Analysis:
     """Cut a body into blocks and analyse it, with holds where lanes may have to stay.
 
     Args:
@@ -57,6 +57,7 @@ def arrange(body: Body, independent: bool) -> Analysis:
         independent: whether threads of a warp make progress apart from each other, as they do from
             compute capability 7.0 on: then lanes that leave a spinning loop do not wait for those
             that stay.
+        in_rows: whether threads of a warp are a row of a block. Bodies with holds do not use it.
     """
     gated: set[str] = set()
     spinning: set[int] = set()
@@ -65,7 +66,7 @@ def arrange(body: Body, independent: bool) -> Analysis:
         blocks = build_blocks(body)
         live = live_in(blocks)
         apart = _leaving(blocks, spinning) if independent else frozenset()
-        analysis = analyze(body, blocks, live, apart)
+        analysis = analyze(body, blocks, live, in_rows and not holding, apart)
         headers = [] if holding else list(_spinning(blocks))
         classes = _gates(blocks, analysis) - gated
         counted = not holding and any(

@@ -1,14 +1,15 @@
 """What is known of modules and kernels from earlier runs: no text is looked at twice.
 
-An entry of a module is its index. An entry of a kernel is its description and, once it was
-launched, its machine code. Keys hash everything that shapes an entry: the image, the translation,
-the processor, LLVM, and this package itself.
+An entry of a module is its index. A kernel has an entry of its description and, once it was
+launched, one of its machine code for the shape of its blocks. Keys hash everything that shapes an
+entry: the image, the translation, the processor, LLVM, and this package itself.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +25,8 @@ from .ir import Variable
 from .object_cache import ObjectCache
 from .translation import Translation
 
+_CONTEXT_SIZE = struct.Struct("<Q")
+
 
 @dataclass(frozen=True, slots=True)
 class KernelDescription:
@@ -33,8 +36,6 @@ class KernelDescription:
         name: As in the module.
         parameters: Offset and size of each parameter in the parameter buffer.
         globals: Module variables that it uses, in the order of its table of addresses.
-        context_size: What each of its warps needs at barriers.
-        is_large: Whether optimising it would take minutes.
         registers: 32-bit registers that are live at once, at most.
         max_threads: Threads of a block that the kernel allows; 0 for no limit of its own.
         shared_frame: Static shared memory with the gaps that a checker wants in it.
@@ -47,13 +48,24 @@ class KernelDescription:
     globals: tuple[str, ...]
     shared_size: int
     local_size: int
-    context_size: int
-    is_large: bool
     registers: int
     max_threads: int
     shared_frame: int
     shared_variables: tuple[tuple[str, int, int], ...]
     sites: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCode:
+    """Machine code of a kernel.
+
+    Attributes:
+        context_size: Bytes that each of its warps needs at barriers.
+        image: The object file.
+    """
+
+    context_size: int
+    image: bytes
 
 
 class KernelCache:
@@ -129,22 +141,34 @@ class KernelCache:
         }
         self._store.save(module_key, json.dumps(stored).encode())
 
-    def load_kernel(self, module_key: str, name: str) -> tuple[KernelDescription, bytes] | None:
-        """The description of a kernel and its object, which is empty before the first launch."""
+    def load_description(self, module_key: str, name: str) -> KernelDescription | None:
+        """What an earlier run found out about a kernel."""
         data = self._store.load(self._key(module_key, name))
         if data is None:
             return None
-        head, _, image = data.partition(b"\n")
-        stored = json.loads(head)
+        stored = json.loads(data)
         stored["parameters"] = tuple((offset, size) for offset, size in stored["parameters"])
         stored["globals"] = tuple(stored["globals"])
         stored["shared_variables"] = tuple(map(tuple, stored["shared_variables"]))
-        return KernelDescription(**stored), image
+        return KernelDescription(**stored)
 
-    def save_kernel(self, module_key: str, description: KernelDescription, image: bytes) -> None:
-        """Remember a kernel, with its object if there is one by now."""
-        head = json.dumps(asdict(description)).encode()
-        self._store.save(self._key(module_key, description.name), head + b"\n" + image)
+    def save_description(self, module_key: str, description: KernelDescription) -> None:
+        """Remember a kernel's description."""
+        data = json.dumps(asdict(description)).encode()
+        self._store.save(self._key(module_key, description.name), data)
+
+    def load_code(self, module_key: str, name: str, in_rows: bool) -> KernelCode | None:
+        """The code of a kernel for blocks of a shape."""
+        data = self._store.load(self._key(module_key, name, f"rows {in_rows}"))
+        if data is None:
+            return None
+        (context_size,) = _CONTEXT_SIZE.unpack_from(data)
+        return KernelCode(context_size, data[_CONTEXT_SIZE.size :])
+
+    def save_code(self, module_key: str, name: str, in_rows: bool, code: KernelCode) -> None:
+        """Remember the code of a kernel for blocks of a shape."""
+        data = _CONTEXT_SIZE.pack(code.context_size) + code.image
+        self._store.save(self._key(module_key, name, f"rows {in_rows}"), data)
 
 
 @cache

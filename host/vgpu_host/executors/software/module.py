@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from .codegen.kernel import KernelText
 from .errors import CudaResult, PtxError, UnsupportedError
 from .function import Function
 from .index import ModuleSource, index_module
 from .initial import Initial, initial_value
-from .kernel_cache import KernelDescription
+from .kernel_cache import KernelCode, KernelDescription
 from .translator import translate
 
 if TYPE_CHECKING:
@@ -117,37 +118,42 @@ class Module:
         return self._functions[name]
 
     def _make_function(self, name: str) -> Function:
-        text: str | None = None
-        known = self._gpu.cache.load_kernel(self._key, name)
-        if known is None:
-            description, text = self._translate(name)
-            image = b""
-            self._gpu.cache.save_kernel(self._key, description, image)
-        else:
-            description, image = known
+        cache = self._gpu.cache
+        texts: dict[bool, KernelText] = {}
+        description = cache.load_description(self._key, name)
+        if description is None:
+            in_rows = self._gpu.translation.uses_rows
+            description, texts[in_rows] = self._translate(name, in_rows)
+            cache.save_description(self._key, description)
 
-        def compile_kernel() -> bytes:
-            llvm = text or self._translate(name)[1]
-            try:
-                made = self._gpu.compiler.emit(llvm, optimize=not description.is_large)
-            except RuntimeError as error:
-                raise PtxError(
-                    CudaResult.INVALID_PTX, f"{name}: types do not fit together: {error}"
-                ) from error
-            self._gpu.cache.save_kernel(self._key, description, made)
-            return made
+        def code(in_rows: bool) -> KernelCode:
+            known = cache.load_code(self._key, name, in_rows)
+            if known is None:
+                text = texts.pop(in_rows, None) or self._translate(name, in_rows)[1]
+                known = self._compile(name, text)
+                cache.save_code(self._key, name, in_rows, known)
+            return known
 
         return Function(
             self._gpu,
             description,
-            image or compile_kernel,
+            code,
             [self._globals[used] for used in description.globals],
             sum(v.size for v in self._source.variables.values() if v.space == "const"),
             self._source.statement,
         )
 
-    def _translate(self, name: str) -> tuple[KernelDescription, str]:
-        return translate(self._source, name, self._globals, self._gpu.translation)
+    def _translate(self, name: str, in_rows: bool) -> tuple[KernelDescription, KernelText]:
+        return translate(self._source, name, self._globals, self._gpu.translation, in_rows)
+
+    def _compile(self, name: str, text: KernelText) -> KernelCode:
+        try:
+            image = self._gpu.compiler.emit(text.llvm, optimize=not text.is_large)
+        except RuntimeError as error:
+            raise PtxError(
+                CudaResult.INVALID_PTX, f"{name}: types do not fit together: {error}"
+            ) from error
+        return KernelCode(text.context_size, image)
 
     def get_global(self, name: str) -> tuple[int, int]:
         """Device pointer and size in bytes of a module variable; KeyError if there is none."""

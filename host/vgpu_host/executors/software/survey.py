@@ -61,8 +61,10 @@ class Image:
         return [f.name for f in self.source.functions.values() if f.is_entry]
 
     def lowering(self, name: str) -> Lowering:
-        """The stages of a kernel."""
-        return Lowering(self.source, name, self._placed, self._translation)
+        """The stages of a kernel, for blocks of whole warps."""
+        return Lowering(
+            self.source, name, self._placed, self._translation, self._translation.uses_rows
+        )
 
     def survey(self, name: str) -> KernelSurvey:
         """What a kernel takes, and whether it can be translated."""

@@ -23,3 +23,8 @@ class Translation:
     checks: frozenset[str] = frozenset()
     general: bool = False
     count: bool = False
+
+    @property
+    def uses_rows(self) -> bool:
+        """Whether code may make use of lanes in a row; a checker looks at each access as it is."""
+        return not self.general and not self.checks

@@ -20,7 +20,7 @@ from .launch import PARAMETER_WINDOW
 from .layout import lay_out
 from .parser import parse_function
 from .translation import Translation
-from .uniformity import Analysis
+from .uniformity import Analysis, analyze
 
 #: Bytes behind each variable in shared memory that the memory checker watches.
 SHARED_GAP = 16
@@ -35,9 +35,15 @@ class Lowering:
     """
 
     def __init__(
-        self, source: ModuleSource, name: str, placed: Collection[str], translation: Translation
+        self,
+        source: ModuleSource,
+        name: str,
+        placed: Collection[str],
+        translation: Translation,
+        in_rows: bool,
     ) -> None:
         """Prepare; the arguments are those of `translate`."""
+        self._in_rows = in_rows
         self._source = source
         self._name = name
         self._placed = placed
@@ -56,7 +62,14 @@ class Lowering:
     def analysis(self) -> Analysis:
         """The flow graph and what is known of it; puts holds into the body where it needs them."""
         independent = self._translation.profile.capability >= INDEPENDENT_THREADS
-        return arrange(self.body, independent)
+        return arrange(self.body, independent, self._in_rows)
+
+    @cached_property
+    def general(self) -> Analysis | None:
+        """The analysis that holds where the other one's assumptions fail; None if it has none."""
+        if not self.analysis.assumed:
+            return None
+        return analyze(self.body, self.analysis.blocks, self.analysis.live, in_rows=False)
 
     @cached_property
     def layout(self) -> Layout:
@@ -75,7 +88,7 @@ class Lowering:
     @cached_property
     def text(self) -> KernelText:
         """LLVM IR."""
-        return generate(self.body, self.analysis, self.frame, self._translation)
+        return generate(self.body, self.analysis, self.general, self.frame, self._translation)
 
     @property
     def registers(self) -> int:
@@ -84,8 +97,12 @@ class Lowering:
 
 
 def translate(
-    source: ModuleSource, name: str, placed: Collection[str], translation: Translation
-) -> tuple[KernelDescription, str]:
+    source: ModuleSource,
+    name: str,
+    placed: Collection[str],
+    translation: Translation,
+    in_rows: bool,
+) -> tuple[KernelDescription, KernelText]:
     """Translate a kernel of an indexed module.
 
     Args:
@@ -93,14 +110,15 @@ def translate(
         name: the kernel.
         placed: module variables that have an address.
         translation: how to translate.
+        in_rows: for blocks whose first dimension is a multiple of the warp size.
 
     Returns:
-        What is to be known of the kernel, and its LLVM IR.
+        What is to be known of the kernel, and its code.
 
     Raises:
         PtxError: the kernel uses something that cannot be run; the log names it.
     """
-    lowering = Lowering(source, name, placed, translation)
+    lowering = Lowering(source, name, placed, translation, in_rows)
     with refusals(source, name):
         body, layout, text = lowering.body, lowering.layout, lowering.text
         framed = lowering.frame
@@ -113,12 +131,10 @@ def translate(
         shared_variables=framed.shared_variables,
         sites=text.sites,
         local_size=layout.local_size,
-        context_size=text.context_size,
-        is_large=text.is_large,
         registers=lowering.registers,
         max_threads=body.max_threads,
     )
-    return description, text.llvm
+    return description, text
 
 
 def _check_limits(shared: int, local: int, parameters: int) -> None:

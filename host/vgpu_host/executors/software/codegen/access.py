@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vgpu_host.executors.software.ir import BITS, WARP_SIZE, Address, Operand, Register, Symbol
 
-from .emitter import LANES, Emitter, Value, integer, lanes, mangle
+from .emitter import Emitter, Value, integer, mangle
 from .state import FAULT_ADDRESS, FAULT_TRAP
 
 
@@ -21,7 +21,6 @@ class Place:
 
     address: Value
     enabled: Value | None
-    may_be_row: bool
     space: str
 
 
@@ -62,7 +61,7 @@ def _check(emitter: Emitter, distance: Value, limit: Value, size: int, addresses
     end_kernel(emitter, bad, addresses, FAULT_ADDRESS)
 
 
-def _displaced(emitter: Emitter, base: Value, offset: int, type_: str) -> Value:
+def displaced(emitter: Emitter, base: Value, offset: int, type_: str) -> Value:
     """A base address as an integer of `type_`, its offset added."""
     value = emitter.resize(base, type_)
     if offset:
@@ -77,6 +76,13 @@ def operand_value(emitter: Emitter, operand: Operand) -> Value:
     if isinstance(operand, Symbol):
         return emitter.symbol(operand.name, operand.offset)
     return emitter.read(operand, "b64")
+
+
+def limits_of(emitter: Emitter, space: str, type_: str) -> tuple[Value | None, Value]:
+    """Where a space starts, unless its addresses start at zero, and how many bytes it has."""
+    if space == "shared":
+        return None, Value("%shared.size" if type_ == "i32" else "%shared.size64", type_)
+    return Value("%arena.base", "i64"), Value("%arena.size", "i64")
 
 
 def locate(emitter: Emitter, address: Address, space: str, size: int, elements: int = 1) -> Place:
@@ -96,31 +102,32 @@ def locate_at(
     match space:
         case "shared":
             type_ = base.type if base.type == "i32" and base.ref[0] == "%" else "i64"
-            offset = _displaced(emitter, base, displacement, type_)
-            limit = Value("%shared.size" if type_ == "i32" else "%shared.size64", type_)
+            offset = displaced(emitter, base, displacement, type_)
+            limit = limits_of(emitter, space, type_)[1]
             _check(emitter, offset, limit, size, emitter.resize(offset, "i64"))
             offset = emitter.resize(offset, "i64")
             where = emitter.op("add", Value("%shared.base", "i64"), offset)
         case "local":
-            offset = _displaced(emitter, base, displacement, "i64")
+            offset = displaced(emitter, base, displacement, "i64")
             limit = integer(emitter.layout.local_size, "i64")
             _check(emitter, offset, limit, size, offset)
             where = emitter.op("add", Value("%local.base", "i64", True), offset)
         case "param":
-            offset = _displaced(emitter, base, displacement, "i64")
+            offset = displaced(emitter, base, displacement, "i64")
             limit = integer(emitter.layout.parameter_size, "i64")
             _check(emitter, offset, limit, size, offset)
             where = emitter.op("add", Value("%params.base", "i64"), offset)
         case _:
-            where = _displaced(emitter, base, displacement, "i64")
-            distance = emitter.op("sub", where, Value("%arena.base", "i64"))
-            _check(emitter, distance, Value("%arena.size", "i64"), size, where)
+            where = displaced(emitter, base, displacement, "i64")
+            start, limit = limits_of(emitter, space, "i64")
+            assert start is not None
+            _check(emitter, emitter.op("sub", where, start), limit, size, where)
     enabled: Value | None = None
     if emitter.guard is not None:
         enabled = emitter.guard
         if enabled.vector:
             enabled = emitter.compare("icmp ne", emitter.active_bits(), integer(0, "i32"))
-    return Place(where, enabled, elements == 1 and space != "local", space)
+    return Place(where, enabled, space)
 
 
 def pointer_to(emitter: Emitter, place: Place, offset: int) -> Value:
@@ -144,51 +151,12 @@ def load(emitter: Emitter, place: Place, type_: str, offset: int = 0) -> Value:
     address = place.address
     if offset:
         address = emitter.op("add", address, integer(offset, "i64"))
-    active = emitter.active()
-    if not place.may_be_row:
-        return _gather(emitter, address, type_, active)
-    fork = _Fork(emitter, address, size)
-    together = _masked_load(emitter, fork.first, type_, active)
-    fork.scattered()
-    apart = _gather(emitter, address, type_, active)
-    fork.join()
-    kind = together.llvm_type
-    return emitter.define(
-        f"phi {kind} [ {together.ref}, %{fork.name}.row ], [ {apart.ref}, %{fork.name}.apart ]",
-        type_,
-        True,
-    )
+    pointers = emitter.cast("inttoptr", address, "ptr")
+    return gather(emitter, pointers, type_, emitter.active())
 
 
-class _Fork:
-    """Two ways to access memory: as one row when the lanes' addresses are in line, else apart.
-
-    The test costs a comparison and a branch; a row costs a tenth of a gather or scatter.
-    """
-
-    def __init__(self, emitter: Emitter, address: Value, size: int) -> None:
-        self._emitter = emitter
-        self.name = emitter.name("fork")
-        start = emitter.define(f"extractelement {address}, i32 0", "i64")
-        row = emitter.op("add", start, lanes([lane * size for lane in LANES], "i64"))
-        same = emitter.lane_bits(emitter.compare("icmp eq", address, row))
-        is_row = emitter.compare("icmp eq", same, integer(-1, "i32"))
-        emitter.line(f"br {is_row}, label %{self.name}.row, label %{self.name}.apart")
-        emitter.label(f"{self.name}.row")
-        self.first = emitter.cast("inttoptr", start, "ptr")
-
-    def scattered(self) -> None:
-        """End the row and begin the other way."""
-        self._emitter.line(f"br label %{self.name}.join")
-        self._emitter.label(f"{self.name}.apart")
-
-    def join(self) -> None:
-        """End both ways."""
-        self._emitter.line(f"br label %{self.name}.join")
-        self._emitter.label(f"{self.name}.join")
-
-
-def _masked_load(emitter: Emitter, pointer: Value, type_: str, active: Value) -> Value:
+def masked_load(emitter: Emitter, pointer: Value, type_: str, active: Value) -> Value:
+    """Load what lies in a row, in the active lanes."""
     like = Value("", type_, True)
     kind, mask_type = like.llvm_type, active.llvm_type
     name = f"llvm.masked.load.{mangle(like)}.p0"
@@ -201,18 +169,19 @@ def _masked_load(emitter: Emitter, pointer: Value, type_: str, active: Value) ->
     )
 
 
-def _gather(emitter: Emitter, address: Value, type_: str, active: Value) -> Value:
+def gather(emitter: Emitter, pointers: Value, type_: str, active: Value | None) -> Value:
+    """Load from each lane's own place, in the active lanes or in all."""
     size = BITS[type_] // 8
-    pointers = emitter.cast("inttoptr", address, "ptr")
     # 8- and 16-bit gathers are taken apart lane by lane on x86, a 32-bit gather is one
     # instruction. It reads up to three bytes more; every mapped space has room behind it.
     wide = Value("", type_ if size >= 4 else "i32", True)
     name = f"llvm.masked.gather.{mangle(wide)}.v{WARP_SIZE}p0"
-    kind, mask_type = wide.llvm_type, active.llvm_type
+    kind, mask_type = wide.llvm_type, f"<{WARP_SIZE} x i1>"
+    mask = active.ref if active else "splat (i1 true)"
     emitter.declarations.add(f"declare {kind} @{name}({pointers.llvm_type}, {mask_type}, {kind})")
     result = emitter.define(
-        f"call {kind} @{name}({pointers.llvm_type} align {size} {pointers.ref}, {active}, "
-        f"{kind} zeroinitializer)",
+        f"call {kind} @{name}({pointers.llvm_type} align {size} {pointers.ref}, {mask_type} {mask},"
+        f" {kind} zeroinitializer)",
         wide.type,
         True,
     )
@@ -236,23 +205,12 @@ def store(emitter: Emitter, place: Place, value: Value, offset: int = 0) -> None
     address = place.address
     if offset:
         address = emitter.op("add", address, integer(offset, "i64"))
-    value = emitter.widen(value)
-    active = emitter.active()
-    if not place.may_be_row:
-        _scatter(emitter, address, value, active)
-        return
-    mask_type = active.llvm_type
-    fork = _Fork(emitter, address, size)
-    name = f"llvm.masked.store.{mangle(value)}.p0"
-    emitter.declarations.add(f"declare void @{name}({value.llvm_type}, ptr, {mask_type})")
-    emitter.line(f"call void @{name}({value}, ptr align {size} {fork.first.ref}, {active})")
-    fork.scattered()
-    _scatter(emitter, address, value, active)
-    fork.join()
-
-
-def _scatter(emitter: Emitter, address: Value, value: Value, active: Value) -> None:
     pointers = emitter.cast("inttoptr", address, "ptr")
+    scatter(emitter, pointers, emitter.widen(value), emitter.active())
+
+
+def scatter(emitter: Emitter, pointers: Value, value: Value, active: Value) -> None:
+    """Store to each lane's own place, in the active lanes."""
     name = f"llvm.masked.scatter.{mangle(value)}.v{WARP_SIZE}p0"
     emitter.declarations.add(
         f"declare void @{name}({value.llvm_type}, {pointers.llvm_type}, {active.llvm_type})"

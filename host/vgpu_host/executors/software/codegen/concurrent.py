@@ -280,7 +280,7 @@ warp.run:
   %w64 = zext i32 %w to i64
   %offset = mul i64 %w64, $context_size
   %saved = getelementptr i8, ptr %context, i64 %offset
-  %result = call i32 @warp(ptr %launch, ptr %worker, ptr %saved, i32 %at, i32 %w)
+  %result = call i32 @$step(ptr %launch, ptr %worker, ptr %saved, i32 %at, i32 %w)
   %fault = icmp eq i32 %result, -2
   br i1 %fault, label %stop, label %warp.ran
 stop:
@@ -427,8 +427,8 @@ DECLARATIONS = frozenset(
     )
 )
 
-#: The barriers of a block, and the driver loop `vgpu_run(launch, worker)` around `@warp`; `driver`
-#: fills in the fields.
+#: The barriers of a block, and the driver loop `vgpu_run(launch, worker)` around the function that
+#: runs a warp; `driver` fills in the fields.
 CONCURRENT_RUN = _BARRIERS + _BLOCK + _RUN
 CONCURRENT_FIELDS = {
     "blocked": BLOCKED,

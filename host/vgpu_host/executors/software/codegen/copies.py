@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from vgpu_host.executors.software.ir import Address, Immediate, Instruction, Operand, Register
 
-from .access import load, locate, store
+from .access import load, locate
 from .emitter import Emitter, Value, integer
 from .memory import address_of
 from .registry import handles
+from .rows import load_elements, store_elements
 
 _HINTS = "L2::64B L2::128B L2::256B L2::cache_hint"
 
@@ -28,11 +29,8 @@ def emit_asynchronous_copy(emitter: Emitter, instruction: Instruction) -> None:
         (operand,) = limit
         words = _load_some(emitter, address_of(emitter, source), count, operand)
     else:
-        origin = locate(emitter, address_of(emitter, source), "global", 4, count)
-        words = [load(emitter, origin, "i32", 4 * index) for index in range(count)]
-    place = locate(emitter, address_of(emitter, target), "shared", 4, count)
-    for index, word in enumerate(words):
-        store(emitter, place, word, 4 * index)
+        words = load_elements(emitter, address_of(emitter, source), "global", "i32", count)
+    store_elements(emitter, address_of(emitter, target), "shared", words)
 
 
 def _load_some(emitter: Emitter, source: Address, count: int, limit: Operand) -> list[Value]:

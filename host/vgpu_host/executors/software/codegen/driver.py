@@ -113,7 +113,7 @@ warp:
 warp.run:
   %offset = mul i32 %w, $context_size
   %saved = getelementptr i8, ptr %context, i32 %offset
-  %result = call i32 @warp(ptr %launch, ptr %worker, ptr %saved, i32 %at, i32 %w)
+  %result = call i32 @$step(ptr %launch, ptr %worker, ptr %saved, i32 %at, i32 %w)
   %fault = icmp eq i32 %result, -2
   br i1 %fault, label %exit, label %warp.ran
 warp.ran:
@@ -182,8 +182,10 @@ DECLARATIONS = frozenset(
 )
 
 
-def driver(context_size: int, flush_subnormals: bool, checked: bool, has_holds: bool) -> str:
-    """The driver loop `vgpu_run(launch, worker)` around `@warp`.
+def driver(
+    context_size: int, flush_subnormals: bool, checked: bool, has_holds: bool, step: str
+) -> str:
+    """The driver loop `vgpu_run(launch, worker)` around the function `step`, which runs a warp.
 
     It claims chunks of CTAs in ascending order until none is left. The warps of a CTA run in turns,
     each up to its next barrier. Kernels with holds have a driver of their own.
@@ -193,6 +195,7 @@ def driver(context_size: int, flush_subnormals: bool, checked: bool, has_holds: 
         **LAUNCH,
         "stopped": FAULT_STOPPED,
         "context_size": context_size,
+        "step": step,
         "enter_mode": _ENTER if flush_subnormals else "",
         "leave_mode": _LEAVE if flush_subnormals else "",
         "block_start": _BLOCK_START if checked else "",

@@ -121,6 +121,8 @@ class Emitter:
         self.mask = Value("%mask.start", "i1", True)
         self.mask_bits = Value("%mask.start.bits", "i32")
         self.guard: Value | None = None
+        #: Whether registers that are rows are read and written as their bases.
+        self.by_base = False
         self.flushing = flushing_of(body)
         self.instruction = Instruction("", (), ())
 
@@ -317,9 +319,13 @@ class Emitter:
         return self.stack(f"r.{register}", like.llvm_type), like
 
     def load_register(self, register: str) -> Value:
-        """The register as it is stored."""
+        """The register's value; of a row its base, where the instruction computes with bases."""
         slot, like = self.slot(register)
-        return self.define(f"load {like.llvm_type}, ptr {slot}", like.type, like.vector)
+        value = self.define(f"load {like.llvm_type}, ptr {slot}", like.type, like.vector)
+        row = self.analysis.rows.get(register)
+        if row is None or self.by_base:
+            return value
+        return self.op("add", value, lanes(list(row.offsets), value.type))
 
     def read(self, operand: Operand, ptx_type: str) -> Value:
         """An operand as a value of the LLVM type that stores `ptx_type`, flushed if need be."""

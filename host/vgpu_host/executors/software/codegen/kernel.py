@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from vgpu_host.executors.software.arena import round_up
 from vgpu_host.executors.software.ir import WARP_SIZE, Body
@@ -29,10 +30,11 @@ from . import (
 from .control import ControlFlow
 from .driver import DECLARATIONS, driver
 from .emitter import Emitter, Layout, Value, lanes
+from .fallback import AGAIN, step
 from .instrument import Instruments
 from .special import read_special
 from .state import CONTEXT_ALIGNMENT, LAUNCH, WORKER
-from .subnormals import Flushing
+from .subnormals import Flushing, flushing_of
 
 #: Every module that registers instructions; importing them fills the table.
 FAMILIES = (
@@ -71,9 +73,63 @@ class KernelText:
 
 
 def generate(
-    body: Body, analysis: Analysis, layout: Layout, translation: Translation
+    body: Body,
+    analysis: Analysis,
+    general: Analysis | None,
+    layout: Layout,
+    translation: Translation,
 ) -> KernelText:
-    """Generate the LLVM module of one kernel; its entry point is `vgpu_run(launch, worker)`."""
+    """Generate the LLVM module of one kernel; its entry point is `vgpu_run(launch, worker)`.
+
+    Args:
+        body: the kernel.
+        analysis: what is known of its values.
+        general: the same without rows, for warps for which assumptions of `analysis` fail; None
+            if it makes none.
+        layout: where its variables live.
+        translation: how to translate.
+    """
+    fast = _warp_function("warp", body, analysis, layout, translation)
+    versions = [fast]
+    if general is not None:
+        oracle = replace(translation, general=True)
+        versions.append(_warp_function("warp.general", body, general, layout, oracle))
+    context_size = max(version.context_size for version in versions)
+    by_thread = flushing_of(body) is Flushing.THREAD
+    functions = {name: text for version in versions for name, text in version.functions.items()}
+    parts = [
+        *(version.text for version in versions),
+        *functions.values(),
+        *sorted(DECLARATIONS.union(*(version.declarations for version in versions))),
+        *([step()] if general else []),
+        driver(
+            context_size,
+            by_thread,
+            bool(translation.checks),
+            fast.has_holds,
+            "step" if general else "warp",
+        ),
+        '!0 = !{!"branch_weights", i32 1, i32 100000}',
+        *([fast.instruments.functions()] if fast.instruments else []),
+    ]
+    sites = len(fast.instruments.sites) if fast.instruments else 0
+    return KernelText("\n".join(parts) + "\n", context_size, fast.is_large, sites)
+
+
+@dataclass(frozen=True, slots=True)
+class _WarpFunction:
+    text: str
+    functions: Mapping[str, str]
+    declarations: frozenset[str]
+    context_size: int
+    is_large: bool
+    has_holds: bool
+    instruments: Instruments | None
+
+
+def _warp_function(
+    name: str, body: Body, analysis: Analysis, layout: Layout, translation: Translation
+) -> _WarpFunction:
     emitter = Emitter(body, analysis, layout, translation, read_special)
     if translation.checks:
         emitter.instruments = Instruments(emitter)
@@ -86,39 +142,37 @@ def generate(
         flow.emit_resumptions()
     resumptions, emitter.lines = emitter.lines, []
     _prologue(emitter, flow)
-    prologue = emitter.lines
-    context_size = round_up(flow.context_size, CONTEXT_ALIGNMENT)
-    by_thread = emitter.flushing is Flushing.THREAD
-    parts = [
-        "define internal i32 @warp("
+    # The general version hardly ever runs: it is not worth the time to optimise it.
+    effort = " noinline optnone" if name == "warp.general" else ""
+    text = [
+        f"define internal i32 @{name}("
         "ptr %launch, ptr %worker, ptr noalias %context, i32 %resume, i32 %warp)"
-        f" {emitter.function_attributes} {{",
+        f" {emitter.function_attributes}{effort} {{",
         "entry:",
         *(f"{slot} = alloca {kind}, align 64" for slot, kind in emitter.allocas.items()),
         # A register that was never written reads as zero: an undefined value would let LLVM check
         # one address and access another.
         *(f"store {kind} zeroinitializer, ptr {slot}" for slot, kind in emitter.allocas.items()),
-        *prologue,
+        *emitter.lines,
         *resumptions,
         *blocks,
         *emitter.cold,
         "abort:",
         "ret i32 -2",
+        *(["again:", f"ret i32 {AGAIN}"] if analysis.assumed else []),
         "done:",
         "ret i32 0",
         "}",
-        *emitter.functions.values(),
-        *sorted(
-            emitter.declarations | DECLARATIONS | (concurrent.DECLARATIONS if flow.holds else set())
-        ),
-        driver(context_size, by_thread, emitter.instruments is not None, flow.holds is not None),
-        '!0 = !{!"branch_weights", i32 1, i32 100000}',
     ]
-    sites = 0
-    if emitter.instruments:
-        parts.append(emitter.instruments.functions())
-        sites = len(emitter.instruments.sites)
-    return KernelText("\n".join(parts) + "\n", context_size, bool(flow.resident), sites)
+    return _WarpFunction(
+        "\n".join(text),
+        emitter.functions,
+        frozenset(emitter.declarations | (concurrent.DECLARATIONS if flow.holds else set())),
+        round_up(flow.context_size, CONTEXT_ALIGNMENT),
+        bool(flow.resident),
+        flow.holds is not None,
+        emitter.instruments,
+    )
 
 
 def _prologue(emitter: Emitter, flow: ControlFlow) -> None:

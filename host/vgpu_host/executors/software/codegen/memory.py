@@ -13,9 +13,9 @@ from vgpu_host.executors.software.ir import (
 )
 from vgpu_host.executors.software.uniformity import reads_local
 
-from .access import load, locate, store
 from .emitter import Emitter, Value, integer
 from .registry import handles
+from .rows import load_elements, store_elements
 
 SPACES = ("global", "shared", "local", "param", "const")
 _CACHE = (
@@ -55,7 +55,6 @@ def emit_load(emitter: Emitter, instruction: Instruction) -> None:
     address = address_of(emitter, source)
     items = _items(target)
     space = space_of(emitter, instruction)
-    size = size_of(instruction.type)
     storage = STORAGE[instruction.type]
     signed = instruction.type[0] == "s"
     if _ORDERED & set(instruction.modifiers):
@@ -63,8 +62,7 @@ def emit_load(emitter: Emitter, instruction: Instruction) -> None:
     if space == "param" and isinstance(address.base, Symbol):
         _load_parameters(emitter, instruction, address, items)
         return
-    place = locate(emitter, address, space, size, len(items))
-    values = [load(emitter, place, storage, index * size) for index in range(len(items))]
+    values = load_elements(emitter, address, space, storage, len(items))
     for item, value in zip(items, values, strict=True):
         emitter.write(item, value, signed)
 
@@ -94,14 +92,11 @@ def emit_store(emitter: Emitter, instruction: Instruction) -> None:
     """`st`: one element or a vector of two or four."""
     target, source = instruction.operands
     items = _items(source)
-    size = size_of(instruction.type)
     space = space_of(emitter, instruction)
     if space == "param":
         raise emitter.refuse("kernel parameters cannot be written")
     values = [emitter.read(item, instruction.type) for item in items]
-    place = locate(emitter, address_of(emitter, target), space, size, len(items))
-    for index, value in enumerate(values):
-        store(emitter, place, value, index * size)
+    store_elements(emitter, address_of(emitter, target), space, values)
     if _ORDERED & set(instruction.modifiers):
         emitter.line('fence syncscope("singlethread") seq_cst')
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vgpu_host.executors.software.ir import Instruction
 
 from .emitter import Emitter
+from .fallback import assume_no_wrap
 
 Handler = Callable[[Emitter, Instruction], None]
 
@@ -56,8 +57,12 @@ def emit(emitter: Emitter, instruction: Instruction) -> None:
         emitter.guard = emitter.read(instruction.predicate, "pred")
     if emitter.instruments:
         emitter.instruments.before(instruction)
+    emitter.by_base = id(instruction) in emitter.analysis.by_base
+    if id(instruction) in emitter.analysis.assumed:
+        assume_no_wrap(emitter, instruction)
     try:
         entry.handler(emitter, instruction)
     except (LookupError, ValueError, StopIteration):
         raise emitter.refuse("wrong number or kind of operands or modifiers") from None
     emitter.guard = None
+    emitter.by_base = False

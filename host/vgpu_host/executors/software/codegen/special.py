@@ -26,6 +26,8 @@ def read_special(emitter: Emitter, name: str) -> Value:
         return integer(0, "i32")
     match stem:
         case "laneid":
+            if emitter.by_base:
+                return integer(0, "i32")
             return lanes(list(LANES), "i32")
         case "warpid":
             return Value("%warp", "i32")
@@ -63,6 +65,9 @@ def _coordinate(emitter: Emitter, stem: str, axis: str) -> Value:
     pointer = emitter.define(
         f"getelementptr <{WARP_SIZE} x i32>, ptr {base.ref}, i32 {row.ref}", "ptr"
     )
+    # Where warps are rows of a block, only x differs between lanes, and by the lane.
+    if emitter.analysis.in_rows and (axis != "x" or emitter.by_base):
+        return emitter.define(f"load i32, ptr {pointer.ref}, align 4", "i32")
     return emitter.define(f"load <{WARP_SIZE} x i32>, ptr {pointer.ref}, align 4", "i32", True)
 
 
