@@ -28,7 +28,7 @@ from vgpu_host.executors.software.ir import (
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.executors.software.uniformity import Analysis
 
-from .subnormals import Flushing, flushing_of
+from .subnormals import Flushing, flushing_of, is_flushed_by_instruction
 
 if TYPE_CHECKING:
     from .instrument import Instruments
@@ -333,14 +333,12 @@ class Emitter:
         return self.flush(value) if self._flushes(value) else value
 
     def _flushes(self, value: Value) -> bool:
-        return (
-            value.type == "float"
-            and self.flushing is Flushing.INSTRUCTION
-            and "ftz" in self.instruction.modifiers
-        )
+        return value.type == "float" and is_flushed_by_instruction(self.instruction, self.flushing)
 
     def flush(self, value: Value) -> Value:
         """Subnormal floats become zeros of their sign."""
+        if self.flushing is Flushing.THREAD:
+            return self.intrinsic("canonicalize", value)
         bits = self.bits(value, "i32")
         exponent = self.op("and", bits, integer(0x7F800000, "i32"))
         tiny = self.compare("icmp eq", exponent, integer(0, "i32"))

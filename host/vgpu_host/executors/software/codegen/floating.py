@@ -15,7 +15,14 @@ from .registry import handles
 from .rounding import round_directed
 
 DIRECTED = ("rz", "rm", "rp")
-_OPERATION = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+_OPERATION = {
+    "add": "fadd",
+    "sub": "fsub",
+    "mul": "fmul",
+    "div": "fdiv",
+    "fma": "fma",
+    "mad": "fma",
+}
 
 
 def emit_float(emitter: Emitter, instruction: Instruction) -> None:
@@ -51,15 +58,13 @@ def _compute(emitter: Emitter, instruction: Instruction, operands: list[Value]) 
         return emitter.intrinsic("fabs", operands[0])
     if opcode in ("min", "max"):
         return _extreme(emitter, instruction, operands)
-    if opcode in ("fma", "mad"):
-        result = emitter.intrinsic("fma", *operands)
-        opcode = "fma"
-    else:
-        result = emitter.op(_OPERATION[opcode], *operands)
-    for mode in DIRECTED:
-        if mode in instruction.modifiers:
-            return round_directed(emitter, opcode, mode, operands, result)
-    return result
+    mode = next((name for name in DIRECTED if name in instruction.modifiers), None)
+    operation = _OPERATION[opcode]
+    if mode:
+        return round_directed(emitter, operation, mode, operands)
+    if operation == "fma":
+        return emitter.intrinsic("fma", *operands)
+    return emitter.op(operation, *operands)
 
 
 def _extreme(emitter: Emitter, instruction: Instruction, operands: list[Value]) -> Value:
@@ -172,11 +177,13 @@ def _function(emitter: Emitter, instruction: Instruction, value: Value) -> Value
     mode = next((name for name in DIRECTED if name in instruction.modifiers), None)
     match instruction.opcode:
         case "rcp":
-            result = emitter.op("fdiv", one, value)
-            return round_directed(emitter, "div", mode, [one, value], result) if mode else result
+            if mode:
+                return round_directed(emitter, "fdiv", mode, [one, value])
+            return emitter.op("fdiv", one, value)
         case "sqrt":
-            result = emitter.intrinsic("sqrt", value)
-            return round_directed(emitter, "sqrt", mode, [value], result) if mode else result
+            if mode:
+                return round_directed(emitter, "sqrt", mode, [value])
+            return emitter.intrinsic("sqrt", value)
         case "rsqrt":
             return emitter.op("fdiv", one, emitter.intrinsic("sqrt", value))
     return approximate(emitter, instruction.opcode, value)

@@ -1,54 +1,66 @@
-"""Directed rounding from round-to-nearest results.
+"""Directed rounding: `.rz`, `.rm`, `.rp`.
 
-The host computes with round-to-nearest. The error of that result is found exactly (by error-free
-transformations), and where it points the wrong way the result moves by one unit in the last place.
+Arithmetic is done by the host in the rounding mode asked for: a small function sets the mode in the
+control register, computes, and sets it back, so that no other arithmetic moves into its reach.
+Conversions find the exact error of the result to nearest instead, and move it by one unit in the
+last place where the error points the wrong way.
 """
 
 from __future__ import annotations
 
+from string import Template
+
 from vgpu_host.executors.software.ir import BITS
 
-from .emitter import Emitter, Value, integer, real
+from .emitter import Emitter, Value, integer, mangle, real
+
+#: Bits 13 and 14 of the x86 control and status register, and LLVM's name of the mode.
+_MODES = {"rm": (1 << 13, "downward"), "rp": (2 << 13, "upward"), "rz": (3 << 13, "towardzero")}
+_MODE_MASK = 3 << 13
+
+_FUNCTION = Template(
+    """define internal $kind @"$name"($parameters) noinline strictfp $attributes {
+  %old = alloca i32
+  %new = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %old)
+  %mode = load i32, ptr %old
+  %kept = and i32 %mode, $others
+  %set = or i32 %kept, $bits
+  store i32 %set, ptr %new
+  call void @llvm.x86.sse.ldmxcsr(ptr %new)
+  %result = call $kind @$intrinsic($arguments,
+    metadata !"round.$mode", metadata !"fpexcept.strict") strictfp
+  call void @llvm.x86.sse.ldmxcsr(ptr %old)
+  ret $kind %result
+}"""
+)
 
 
-def round_directed(
-    emitter: Emitter, opcode: str, mode: str, operands: list[Value], nearest: Value
-) -> Value:
-    """The result of `opcode` rounded toward zero (`rz`), down (`rm`) or up (`rp`)."""
-    error = _error(emitter, opcode, operands, nearest)
-    return adjust(emitter, mode, nearest, error)
-
-
-def _error(emitter: Emitter, opcode: str, operands: list[Value], nearest: Value) -> Value:
-    """A number with the sign of (exact result - nearest)."""
-    match opcode:
-        case "add":
-            return sum_error(emitter, operands[0], operands[1], nearest)
-        case "sub":
-            return sum_error(emitter, operands[0], emitter.op("fneg", operands[1]), nearest)
-        case "mul":
-            negated = emitter.op("fneg", nearest)
-            return emitter.intrinsic("fma", operands[0], operands[1], negated)
-        case "div":
-            negated = emitter.op("fneg", nearest)
-            rest = emitter.intrinsic("fma", negated, operands[1], operands[0])
-            return emitter.intrinsic("copysign", rest, _sign_product(emitter, rest, operands[1]))
-        case "sqrt":
-            return emitter.intrinsic("fma", emitter.op("fneg", nearest), nearest, operands[0])
-        case "fma" if nearest.type == "float":
-            a, b, c = (emitter.cast("fpext", value, "double") for value in operands)
-            product = emitter.op("fmul", a, b)
-            total = emitter.op("fadd", product, c)
-            tail = sum_error(emitter, product, c, total)
-            difference = emitter.op("fsub", total, emitter.cast("fpext", nearest, "double"))
-            exact = emitter.compare("fcmp oeq", difference, real(0.0, "double"))
-            return emitter.select(exact, tail, difference)
-    raise emitter.refuse(f"directed rounding of {opcode} on this type is not supported")
-
-
-def _sign_product(emitter: Emitter, a: Value, b: Value) -> Value:
-    kind = f"i{BITS[a.type]}"
-    return emitter.bits(emitter.op("xor", emitter.bits(a, kind), emitter.bits(b, kind)), a.type)
+def round_directed(emitter: Emitter, operation: str, mode: str, operands: list[Value]) -> Value:
+    """`fadd fsub fmul fdiv sqrt fma` rounded toward zero (`rz`), down (`rm`) or up (`rp`)."""
+    operands = list(emitter.unify(*operands))
+    like = operands[0]
+    kind = like.llvm_type
+    intrinsic = f"llvm.experimental.constrained.{operation}.{mangle(like)}"
+    name = f"round.{operation}.{mode}.{mangle(like)}"
+    if name not in emitter.functions:
+        bits, llvm_mode = _MODES[mode]
+        parameters = ", ".join(f"{kind} %p{index}" for index in range(len(operands)))
+        emitter.functions[name] = _FUNCTION.substitute(
+            kind=kind,
+            name=name,
+            parameters=parameters,
+            arguments=parameters,
+            attributes=emitter.function_attributes,
+            others=~_MODE_MASK,
+            bits=bits,
+            intrinsic=intrinsic,
+            mode=llvm_mode,
+        )
+        types = ", ".join([kind] * len(operands))
+        emitter.declarations.add(f"declare {kind} @{intrinsic}({types}, metadata, metadata)")
+    passed = ", ".join(map(str, operands))
+    return emitter.define(f'call {kind} @"{name}"({passed})', like.type, like.vector)
 
 
 def sum_error(emitter: Emitter, a: Value, b: Value, total: Value) -> Value:
