@@ -27,6 +27,18 @@ def range_of(kind: str) -> tuple[int, int]:
     return (-(1 << bits - 1), (1 << bits - 1) - 1) if kind[0] == "s" else (0, (1 << bits) - 1)
 
 
+def contains(kind: str, other: str) -> bool:
+    """Whether a type holds all numbers of another one."""
+    return min(range_of(kind)) <= min(range_of(other)) and max(range_of(other)) <= max(
+        range_of(kind)
+    )
+
+
+def has_conversion(*kinds: str) -> bool:
+    """Whether there is a conversion between two types, one of them an integer."""
+    return "bf16" not in kinds or not {"s8", "u8"} & set(kinds)
+
+
 def part(value: int, kind: str) -> int:
     """The low bits of an integer as a number of a type."""
     low, high = range_of(kind)
@@ -65,13 +77,16 @@ def between_integers() -> Iterator[Row]:
                 return max(low, min(high, part(a, s)))
 
             yield row(f"cvt.{target}.{source}", target, source, cut)
-            yield row(f"cvt.sat.{target}.{source}", target, source, clamped)
+            if not contains(target, source):
+                yield row(f"cvt.sat.{target}.{source}", target, source, clamped)
 
 
 def to_integers() -> Iterator[Row]:
     """Rounding to an integer and clamping."""
     for source in FLOATS:
         for target in INTEGERS:
+            if not has_conversion(source, target):
+                continue
             low, high = range_of(target)
             for mode in WHOLE:
                 for flush in ("", ".ftz") if source == "f32" else ("",):
@@ -95,6 +110,8 @@ def from_integers() -> Iterator[Row]:
     """Rounding to a floating-point format."""
     for source in INTEGERS:
         for target in FLOATS:
+            if not has_conversion(source, target):
+                continue
             for mode in MODES:
                 for sat in ("", ".sat") if mode == "rn" and target in ("f32", "f16") else ("",):
 

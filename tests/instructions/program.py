@@ -21,8 +21,8 @@ from .rows import WIDTHS, Outcome, Row, judge
 
 BLOCK = 64
 ROWS_PER_KERNEL = 24
-#: The first PTX version that has all that the table uses of a target.
-VERSIONS = {"sm_61": "6.2", "sm_70": "6.4", "sm_75": "6.5", "sm_80": "7.8", "sm_90": "7.8"}
+#: A PTX version that has all that the table uses.
+VERSION = "8.3"
 _REGISTERS = (
     ".reg .pred %p, %q; .reg .b16 %h<6>; .reg .b32 %r<8>; .reg .b64 %w<4>;"
     ".reg .f32 %f<3>; .reg .f64 %g<3>;"
@@ -116,7 +116,7 @@ def kernels(
 
 def module(members: Sequence[Kernel], target: str) -> str:
     """A PTX module with kernels `k0`, `k1` and so on."""
-    header = f".version {VERSIONS[target]}\n.target {target}\n.address_size 64\n"
+    header = f".version {VERSION}\n.target {target}\n.address_size 64\n"
     return header + "\n".join(kernel.text(f"k{i}") for i, kernel in enumerate(members)) + "\n"
 
 
