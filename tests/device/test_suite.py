@@ -46,7 +46,7 @@ def test_every_algorithm_gives_numpys_answer(scale: int) -> None:
 
 #: A small mistake in each kernel: what to replace, and by what.
 MISTAKES = {
-    "bfs": ("levels[neighbour] < 0 &&", "levels[neighbour] < 0 && edge % 97 &&"),
+    "bfs": ("seen[neighbour] < 0 &&", "seen[neighbour] < 0 && edge % 97 &&"),
     "hotspot": ("column < width - 1, 1, 0", "column < width, 1, 0"),
     "srad": ("0.5f * gradient", "0.4f * gradient"),
     "needle": ("step < height + width - 1", "step < height + width - 2"),
