@@ -117,9 +117,9 @@ class Launcher:
         self._workers = [_Worker(i, start + i * WORKER_SCRATCH) for i in range(threads)]
         if checker:
             windows = [start + i * WORKER_SCRATCH for i in range(threads)]
-            states = checker.attach(arena.scratch, windows, SHARED_WINDOW)
-            for worker, state in zip(self._workers, states, strict=True):
-                struct.pack_into("<Q", worker.block, WORKER["checks"], state)
+            checker.attach(windows, SHARED_WINDOW)
+            if checker.in_turn:
+                del self._workers[1:]
         self._lock = threading.Lock()
         self._thread_ids: dict[tuple[int, int, int], np.ndarray[tuple[int], np.dtype[np.int32]]]
         self._thread_ids = {}
@@ -251,6 +251,8 @@ class Launcher:
                 f"kernel {kernel.name} ran longer than the watchdog allows",
             )
         if code == FAULT_DEADLOCK:
+            if self._checker:
+                self._checker.deadlock(kernel.name, None, coordinates(cta, grid))
             return DeviceFault(
                 CudaResult.LAUNCH_TIMEOUT,
                 f"kernel {kernel.name}, block {coordinates(cta, grid)}: all threads that have not "

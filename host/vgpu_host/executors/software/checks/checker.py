@@ -12,8 +12,10 @@ from vgpu_host.executors.software.coordinates import Dim3, coordinates
 from vgpu_host.executors.software.statement import Statement
 from vgpu_host.findings import Access, Finding, Report
 
+from .cells import Cells
+from .messages import SYNC_KINDS, race, sync
 from .shadow import CheckedArena
-from .structures import CHECKS, CHECKS_SIZE, SITE, SITE_SIZE, STATE_SIZE, Kind
+from .structures import CHECKS, CHECKS_SIZE, SITE, SITE_SIZE, Kind
 
 if TYPE_CHECKING:
     from vgpu_host.executors.software.kernel_cache import KernelDescription
@@ -58,19 +60,26 @@ class Checker:
         self.report = report
         self._windows: Sequence[int] = ()
         self._window_size = 0
+        self._cells: Cells | None = None
 
-    def attach(self, scratch: int, windows: Sequence[int], window_size: int) -> list[int]:
-        """Learn where shared memory of each host thread is; returns addresses of their states."""
+    @property
+    def in_turn(self) -> bool:
+        """Whether blocks have to run one after the other, so that each run finds the same."""
+        return "race" in self._checks
+
+    def attach(self, windows: Sequence[int], window_size: int) -> None:
+        """Learn where shared memory of each host thread is."""
         self._windows, self._window_size = windows, window_size
-        self._states = (ctypes.c_char * (STATE_SIZE * len(windows)))()
-        start = ctypes.addressof(self._states)
-        return [start + STATE_SIZE * index for index in range(len(windows))]
+        if "race" in self._checks:
+            self._cells = Cells(self._arena, window_size)
 
     def watch(self, description: KernelDescription) -> Watched:
         """Have a table for a kernel."""
         watched = Watched(description)
         if isinstance(self._arena, CheckedArena):
             struct.pack_into("<q", watched.memory, CHECKS["shadow"], self._arena.shadow.distance)
+        if self._cells:
+            self._cells.describe(watched.memory)
         return watched
 
     def begin(self) -> None:
@@ -78,6 +87,8 @@ class Checker:
         if isinstance(self._arena, CheckedArena):
             for window in self._windows:
                 self._arena.shadow.freed(window, self._window_size)
+        if self._cells:
+            self._cells.begin()
 
     def collect(
         self, kernel: str, watched: Watched, statement: StatementAt, grid: Dim3, block: Dim3
@@ -92,22 +103,46 @@ class Checker:
             )
             address, size = site["address"], site["size"]
             place, _ = self._place(watched, address, size)
-            match site["kind"]:
-                case Kind.UNINITIALISED:
-                    finding = Finding(
-                        "mem",
-                        "uninitialised-read",
-                        kernel,
-                        f"{size} bytes at {address:#x} are read, which nobody has written",
-                        access,
-                        None,
-                        address,
-                        place,
-                        site["count"],
+            kind = Kind(site["kind"])
+            if kind is Kind.UNINITIALISED:
+                what = f"{size} bytes at {address:#x} are read, which nobody has written"
+                finding = Finding(
+                    "mem",
+                    "uninitialised-read",
+                    kernel,
+                    what,
+                    access,
+                    None,
+                    address,
+                    place,
+                    site["count"],
+                )
+            else:
+                other = None
+                if site["other_thread"] >= 0:
+                    other_block = site["cta"] if site["other_cta"] < 0 else site["other_cta"]
+                    other = _access(
+                        statement(site["other_position"]) if site["other_position"] >= 0 else None,
+                        coordinates(other_block, grid),
+                        coordinates(site["other_thread"], block),
                     )
-                case unknown:
-                    raise AssertionError(unknown)
+                if kind in SYNC_KINDS:
+                    finding = sync(kernel, kind, site, access, other)
+                else:
+                    window = self._window(address)
+                    where = (
+                        f"offset {address - window} of shared memory" if window else hex(address)
+                    )
+                    finding = race(kernel, kind, site, access, other, where)
+                    finding.address, finding.place = address - window, place
             self.report.add(finding)
+
+    def deadlock(self, kernel: str, statement: Statement | None, block: Dim3) -> None:
+        """A kernel was ended because all threads of a block wait for threads that never come."""
+        if "sync" in self._checks:
+            what = "all threads that have not ended wait at barriers, for threads that never come"
+            access = _access(statement, block, None)
+            self.report.add(Finding("sync", "deadlock", kernel, what, access))
 
     def fault(
         self,
@@ -135,13 +170,17 @@ class Checker:
         access = _access(statement, *thread_at)
         self.report.add(Finding("mem", kind, kernel, what, access, None, address, place))
 
+    def _window(self, address: int) -> int:
+        """Start of the shared memory that contains an address, 0 if none does."""
+        starts = (w for w in self._windows if w <= address < w + self._window_size)
+        return next(starts, 0)
+
     def _place(
         self, watched: Watched, address: int, size: int, is_offset: bool = False
     ) -> tuple[str, bool]:
         """Where an access lies, in words, and whether that was freed."""
-        for window in self._windows:
-            if window <= address < window + self._window_size:
-                return _shared_place(watched, address - window, size), False
+        if window := self._window(address):
+            return _shared_place(watched, address - window, size), False
         if is_offset and address < self._window_size:
             return _shared_place(watched, address, size), False
         if address >= self._arena.scratch and self._arena.contains(address, 1):
@@ -169,5 +208,7 @@ def _shared_place(watched: Watched, offset: int, size: int) -> str:
     return f"{inside} bytes into shared variable {name} of {length} bytes"
 
 
-def _access(statement: Statement, block: Dim3, thread: Dim3 | None) -> Access:
+def _access(statement: Statement | None, block: Dim3, thread: Dim3 | None) -> Access:
+    if statement is None:
+        return Access(block, thread)
     return Access(block, thread, statement.line, statement.text, statement.source)

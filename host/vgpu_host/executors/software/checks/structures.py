@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-#: Found so far, where shadow and cells of the arena are, and what the race checker keeps.
-CHECKS = {"total": 0, "shadow": 8, "cells": 16, "states": 24, "fences": 32, "scratch": 40}
-CHECKS_SIZE = 64
+#: Found so far; where shadow and cells of the arena are, and what they are cells of; when blocks
+#: last executed a fence; the clock.
+CHECKS = {
+    "total": 0,
+    "shadow": 8,
+    "cells": 16,
+    "cell_mask": 24,
+    "cell_bits": 32,
+    "shared_cells": 40,
+    "window": 48,
+    "block_fences": 56,
+    "clocks": 64,
+}
+CHECKS_SIZE = 128
 
 SITE = {
     "count": 0,
@@ -30,18 +41,37 @@ SITE_SIZE = 64
 #: Shadow of one byte of device memory.
 ADDRESSABLE, INITIALISED = 1, 2
 
-#: `clock` counts what orders accesses: barriers, fences, synchronised warps. The others are its
-#: values at the last barrier, at the start of the block, at the start of the launch, and for each
-#: warp when its lanes last met and when it last executed a fence.
-STATE = {"clock": 0, "round": 4, "cta": 8, "launch": 12, "index": 16, "meetings": 64, "fences": 192}
-STATE_SIZE = 512
-#: Host threads that a cell can name.
-MAX_WORKERS = 64
+#: What the race checker keeps of the block that a host thread runs, as values of the clock: at the
+#: last barrier of the block, at its start, when it last executed a fence, and the latest release by
+#: another block that it saw; then for each warp: when its lanes last met, when it last executed a
+#: fence (or arrived at a barrier that counts), and the latest release (or barrier) that it saw.
+STATE = {
+    "round": 0,
+    "start": 4,
+    "fenced": 8,
+    "acquired": 12,
+    "meetings": 16,
+    "warp_fences": 144,
+    "warp_acquired": 272,
+}
+STATE_SIZE = 400
+#: What all blocks share: the clock, which counts what orders accesses and instructions that write,
+#: and its value at the start of the launch.
+CLOCK = {"clock": 0, "launch": 4}
+CLOCK_SIZE = 8
 
-#: Bytes of memory that share a cell, and its size: the last writer and a reader, 16 bytes each.
-CELL_BYTES, CELL_SIZE = 4, 32
-#: Blocks of which the race checker knows when they last executed a fence.
-FENCES = 1 << 16
+#: Bytes of memory that share a cell. A cell has records of two accesses that wrote and of two that
+#: read; a record is a key and, behind it, `block << 32 | position`.
+CELL_BYTES, CELL_SIZE, RECORD_SIZE = 4, 64, 16
+READERS = 2 * RECORD_SIZE
+#: Parts of a key by their lowest bit: the thread in its block, flags, which bytes of the cell,
+#: which of the pieces of memory that share the cell, the clock. A key of zero is no access.
+KEY_THREAD, KEY_FLAGS, KEY_BYTES, KEY_TAG, KEY_CLOCK = 0, 12, 16, 20, 32
+#: Flags of an access. Two strong ones (volatile, relaxed, atomic and so on) do not race; a release
+#: is a strong write behind a fence.
+WRITE, STRONG, ATOMIC, RELEASE = 1, 2, 4, 8
+#: Blocks share what is known of their fences with those whose number differs by this.
+BLOCK_FENCES = 1 << 16
 
 
 class Kind(IntEnum):
@@ -55,4 +85,4 @@ class Kind(IntEnum):
     EXITED_THREADS = 6
     DIFFERENT_BARRIERS = 7
     ABSENT_LANES = 8
-    OMITTED_LANES = 9
+    OMITTED_LANE = 9

@@ -52,6 +52,8 @@ class ControlFlow:
         self.resident: frozenset[str] = frozenset()
         if sum(map(len, self.analysis.live)) > _MOST_LIVE:
             self.resident = frozenset().union(*self.analysis.live)
+        if emitter.instruments:
+            emitter.instruments.ending_lanes = self.ending_lanes
         #: What keeps lanes from going on; most kernels have nothing of the kind.
         self.holds = Holds(self) if needs_holds(self.blocks) else None
 
@@ -138,8 +140,7 @@ class ControlFlow:
     def _go(self, index: int, target: int | None) -> None:
         """Continue at `target` (None ends the lanes) with all lanes of the block."""
         if target is None:
-            if self.holds:
-                self.holds.leave(self.emitter.mask_bits)
+            self._end_lanes(self.emitter.mask_bits)
             following = f"visit{index + 1}" if self.is_masked(index) else "done"
             self.emitter.line(f"br label %{following}")
         elif not self.is_masked(index) and not self.is_masked(target):
@@ -151,6 +152,12 @@ class ControlFlow:
         else:
             self._wait(target, self.emitter.mask_bits)
             self._visit(index, target)
+
+    def _end_lanes(self, bits: Value) -> None:
+        if self.holds:
+            self.holds.leave(bits)
+        if self.emitter.instruments:
+            self.emitter.instruments.ends(bits)
 
     def _visit(self, index: int, target: int) -> None:
         self.emitter.line(f"br label %visit{target if target <= index else index + 1}")
@@ -190,8 +197,7 @@ class ControlFlow:
         backward: list[tuple[int, Value]] = []
         for destination, bits in ((target, taken), (other, fallen)):
             if destination is None:
-                if self.holds:
-                    self.holds.leave(bits)
+                self._end_lanes(bits)
                 continue
             self._wait(destination, bits)
             if destination <= index:
@@ -208,6 +214,8 @@ class ControlFlow:
     def _suspend(self, index: int, block: Block, barrier: Instruction) -> None:
         emitter = self.emitter
         self._check_barrier(barrier)
+        if emitter.instruments:
+            emitter.instruments.barrier()
         target = block.successors[0]
         reduces = "red" in barrier.modifiers
         if reduces:
@@ -229,12 +237,40 @@ class ControlFlow:
             like = self.wait_type(other)
             value = emitter.define(f"load {like.type}, ptr %wait{other}", like.type)
             emitter.line(f"store {value}, ptr {self.saved(f'wait {other}', like).ref}")
+        for slot in self.checked():
+            value = emitter.define(f"load i32, ptr {slot}", "i32")
+            emitter.line(f"store {value}, ptr {self.saved(slot, value).ref}")
         emitter.line(f"ret i32 {number}")
 
     def _waiting(self, index: int) -> tuple[int, ...]:
         """Blocks at which lanes may be when `index` ends with a barrier; they are nowhere else."""
         target = self.blocks[index].successors[0]
         return tuple(sorted({target, *self.analysis.waiting.get(index, ())}))
+
+    def ending_lanes(self) -> Value:
+        """Lanes that wait while others run a block, and have nothing left to do but to end."""
+        emitter, index = self.emitter, self.emitter.block
+        bits, others = integer(0, "i32"), emitter.mask_bits
+        at_end = [block for block in self.analysis.waiting.get(index, ()) if self._only_ends(block)]
+        for block in self.analysis.waiting.get(index, ()):
+            if self.is_masked(block):
+                waiting = emitter.define(f"load i32, ptr %wait{block}", "i32")
+                others = emitter.op("or", others, waiting)
+                if block in at_end:
+                    bits = emitter.op("or", bits, waiting)
+        # All that are not elsewhere wait where the ways of the warp meet.
+        if any(not self.is_masked(block) for block in at_end):
+            rest = emitter.op("and", Value("%mask.start.bits", "i32"), emitter.invert(others))
+            bits = emitter.op("or", bits, rest)
+        return bits
+
+    def _only_ends(self, index: int) -> bool:
+        block = self.blocks[index]
+        return block.last.opcode in ("ret", "exit") and len(block.instructions) == 1
+
+    def checked(self) -> tuple[str, ...]:
+        """Slots of type i32 that checkers want to have kept where a warp waits."""
+        return self.emitter.instruments.kept() if self.emitter.instruments else ()
 
     def _live_at(self, *blocks: int) -> set[str]:
         return {name for block in blocks for name in self.analysis.live[block]}
@@ -337,6 +373,10 @@ class ControlFlow:
                 pointer = self.saved(f"wait {other}", like)
                 value = emitter.define(f"load {like.type}, ptr {pointer.ref}", like.type)
                 emitter.line(f"store {value}, ptr %wait{other}")
+            for slot in self.checked():
+                pointer = self.saved(slot, Value("", "i32"))
+                value = emitter.define(f"load i32, ptr {pointer.ref}", "i32")
+                emitter.line(f"store {value}, ptr {slot}")
             if "red" in suspension.barrier.modifiers:
                 self._write_reduction(suspension)
             if self.is_masked(suspension.block):

@@ -128,7 +128,7 @@ warp.end:
   %w.next = add i32 %w, 1
   %more = icmp ult i32 %w.next, %warps
   br i1 %more, label %warp, label %round.end
-round.end:
+round.end:$round_end
   %number.next = add i32 %number, 1
   store i32 %number.next, ptr %p.round
   %again = icmp ne i32 %waiting.next, 0
@@ -166,8 +166,9 @@ _ENTER = """%mode = alloca [2 x i32]
   %mode.flush = getelementptr i32, ptr %mode, i64 1
   store i32 %mode.new, ptr %mode.flush
   call void @llvm.x86.sse.ldmxcsr(ptr %mode.flush)"""
-#: Checkers want to know when a block begins.
+#: Checkers want to know when a block begins, and when all its warps wait or have ended.
 _BLOCK_START = "\n  call void @check_block(ptr %launch, ptr %worker)"
+_ROUND_END = "\n  call void @check_round(ptr %launch, ptr %worker, ptr %resume)"
 _LEAVE = "call void @llvm.x86.sse.ldmxcsr(ptr %mode)"
 
 #: Declarations that `driver` needs; a kernel may need some of them too.
@@ -199,6 +200,7 @@ def driver(
         "enter_mode": _ENTER if flush_subnormals else "",
         "leave_mode": _LEAVE if flush_subnormals else "",
         "block_start": _BLOCK_START if checked else "",
+        "round_end": _ROUND_END if checked else "",
     }
     if has_holds:
         return Template(_FAULT + CONCURRENT_RUN).substitute(fields, **CONCURRENT_FIELDS)

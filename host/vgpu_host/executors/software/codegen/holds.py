@@ -107,6 +107,8 @@ class Holds:
         emitter.line(f"store i1 true, ptr {self._progress}")
         emitter.line(f"store i1 true, ptr {self._moved}")
         self._publish_stuck(_ZERO)
+        if emitter.instruments and step.opcode == AWAIT:
+            emitter.instruments.passes()
 
     def enter_meet(self, index: int, following: str) -> None:
         """Go on at `following` if a block is due and no lanes are held, who belong there too."""
@@ -286,6 +288,8 @@ class Holds:
             emitter.label(f"forced{index}")
             step = self._blocks[index].instructions[0]
             emitter.instruction = step
+            if emitter.instruments:
+                emitter.instruments.gives_up(bits)
             self._open(step, self._held(self._class(step)))
             emitter.line(f"br label %visit{self._first}")
         emitter.label("suspend")
@@ -314,6 +318,8 @@ class Holds:
             (self._alive, "lanes alive", Value("", "i32")),
             (self._stuck, "lanes stuck", Value("", "i32")),
         ]
+        for slot in flow.checked():
+            state.append((slot, slot, Value("", "i32")))
         for index in self._stops:
             state.append((f"%wait{index}", f"wait {index}", flow.wait_type(index)))
         live = {name for index in self._stops for name in flow.analysis.live[index]}
@@ -359,6 +365,8 @@ class Holds:
     def _arrive(self, step: Instruction) -> None:
         emitter = self._emitter
         self._check_modifiers(step)
+        if emitter.instruments:
+            emitter.instruments.arrives(step)
         target, *numbers = step.operands[:3]
         number, count = (emitter.read(operand, "b32") for operand in numbers)
         self._check_range(numbers[0], number, 15, 0, "barrier numbers go from 0 to 15")

@@ -6,14 +6,17 @@ places that `access.locate` found, at instructions before they run, and at barri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vgpu_host.executors.software.checks.structures import CHECKS, CHECKS_SIZE, SITE_SIZE
 from vgpu_host.executors.software.ir import Instruction
 
-from .emitter import Emitter, Value
+from .emitter import Emitter, Value, integer
 from .instrument_memory import MemoryCheck
-from .instrument_runtime import runtime
+from .instrument_race import RaceCheck
+from .instrument_runtime import DECLARATIONS, runtime
+from .instrument_sync import SyncCheck
 from .state import LAUNCH
 
 if TYPE_CHECKING:
@@ -25,7 +28,13 @@ class Instruments:
 
     def __init__(self, emitter: Emitter) -> None:
         self.emitter = emitter
-        self._memory = MemoryCheck(self) if "mem" in emitter.translation.checks else None
+        emitter.declarations.update(DECLARATIONS)
+        checks = emitter.translation.checks
+        self._memory = MemoryCheck(self) if "mem" in checks else None
+        self._races = RaceCheck(self) if "race" in checks else None
+        self._sync = SyncCheck(self) if "sync" in checks else None
+        #: Tells which lanes wait and have nothing left to do.
+        self.ending_lanes: Callable[[], Value] = lambda: integer(0, "i32")
         #: Position of the instruction of each site.
         self.sites: list[int] = []
 
@@ -39,20 +48,61 @@ class Instruments:
         """An element is about to be read."""
         if self._memory:
             self._memory.load(place, type_, offset)
+        if self._races:
+            self._races.load(place, type_, offset)
 
     def store(self, place: Place, value: Value, offset: int) -> None:
         """An element is about to be written."""
         if self._memory:
             self._memory.store(place, value.type, offset)
+        if self._races:
+            self._races.store(place, value, offset)
 
     def atomic(self, place: Place, type_: str) -> None:
         """An element is about to be read and written at once."""
         if self._memory:
             self._memory.load(place, type_, 0)
             self._memory.store(place, type_, 0)
+        if self._races:
+            self._races.atomic(place, type_)
 
     def before(self, instruction: Instruction) -> None:
         """An instruction is about to run."""
+        if self._races:
+            self._races.before(instruction)
+        if self._sync:
+            self._sync.before(instruction)
+
+    def barrier(self) -> None:
+        """The warp is about to wait at a barrier; lanes that wait for `ending` blocks just end."""
+        if self._sync:
+            self._sync.barrier()
+
+    def arrives(self, step: Instruction) -> None:
+        """Lanes arrive at a barrier that counts."""
+        if self._races:
+            self._races.arrives()
+        if self._sync:
+            self._sync.arrives(step)
+
+    def passes(self) -> None:
+        """Lanes have passed a barrier that counts."""
+        if self._races:
+            self._races.passes()
+
+    def gives_up(self, bits: Value) -> None:
+        """Lanes wait for others that their member masks name, who cannot come."""
+        if self._sync:
+            self._sync.gives_up(bits)
+
+    def ends(self, bits: Value) -> None:
+        """Lanes end here."""
+        if self._sync:
+            self._sync.ends(bits)
+
+    def kept(self) -> tuple[str, ...]:
+        """Slots of type i32 that a warp keeps while it waits."""
+        return (self._sync.ended,) if self._sync else ()
 
     def prologue(self) -> None:
         """What a warp needs to know, at its start."""
@@ -61,7 +111,10 @@ class Instruments:
         emitter.line("%checks = load ptr, ptr %p.checks")
         emitter.line(f"%p.shadow = getelementptr i8, ptr %checks, i64 {CHECKS['shadow']}")
         emitter.line("%shadow = load i64, ptr %p.shadow")
+        if self._races:
+            self._races.prologue()
 
     def functions(self) -> str:
         """The functions that the checks call."""
-        return runtime(self.emitter.translation.checks, self.emitter.layout)
+        tables = self._sync.tables() if self._sync else ""
+        return tables + runtime(self.emitter.translation.checks, self.emitter.layout)

@@ -9,6 +9,8 @@ from vgpu_host.executors.software.checks.structures import ADDRESSABLE, CHECKS, 
 from vgpu_host.executors.software.ir import WARP_SIZE
 
 from .emitter import Layout
+from .instrument_race_runtime import race_runtime
+from .instrument_sync_runtime import sync_runtime
 from .state import LAUNCH, WORKER
 
 _FOUND = """
@@ -78,6 +80,11 @@ def runtime(checks: Collection[str], layout: Layout) -> str:
     parts = [_FOUND]
     if "mem" in checks:
         parts.append(_UNINITIALISED)
+    if "race" in checks:
+        parts.append(race_runtime())
+    if "sync" in checks:
+        parts.append(sync_runtime())
+    parts.append(_round_end(checks))
     parts.append(_block_start(checks, layout))
     fields = {**CHECKS, **SITE, "worker_cta": WORKER["cta"], "uninitialised": Kind.UNINITIALISED}
     return Template("".join(parts)).substitute(fields)
@@ -86,15 +93,31 @@ def runtime(checks: Collection[str], layout: Layout) -> str:
 def _block_start(checks: Collection[str], layout: Layout) -> str:
     """What happens before the first warp of a block runs."""
     lines = ["define internal void @check_block(ptr %launch, ptr %worker) {"]
+    lines.append(_load("checks", "ptr", "%launch", LAUNCH["checks"]))
     if "mem" in checks:
         lines += _clear_shadow(layout)
+    if "race" in checks:
+        lines.append("call void @race_block(ptr %checks, ptr %worker)")
+    return "\n".join([*lines, "ret void", "}", ""])
+
+
+def _round_end(checks: Collection[str]) -> str:
+    """What happens when each warp of a block has come to a barrier or to its end."""
+    lines = ["define internal void @check_round(ptr %launch, ptr %worker, ptr %resume) {"]
+    lines.append(_load("checks", "ptr", "%launch", LAUNCH["checks"]))
+    if "race" in checks:
+        lines.append("call void @race_round(ptr %checks, ptr %worker)")
+    if "sync" in checks:
+        lines += [
+            _load("warps", "i32", "%launch", LAUNCH["warps"]),
+            "call void @sync_round(ptr %launch, ptr %checks, ptr %worker, ptr %resume, i32 %warps)",
+        ]
     return "\n".join([*lines, "ret void", "}", ""])
 
 
 def _clear_shadow(layout: Layout) -> list[str]:
     """Shared and local memory contain nothing when a block begins."""
     lines = [
-        _load("checks", "ptr", "%launch", LAUNCH["checks"]),
         _load("shadow", "i64", "%checks", CHECKS["shadow"]),
         _load("shared", "i64", "%worker", WORKER["shared"]),
         "%shared.shadow = add i64 %shared, %shadow",
