@@ -271,6 +271,19 @@ def test_product_of_floats(hopper: Device, case: Case) -> None:
     assert (np.abs(got - exact) <= bound).all()
 
 
+@pytest.mark.parametrize(
+    "case", [c for c in FLOATING if c.d == "f32" and c.c == "f32"], ids=lambda case: case.name
+)
+def test_steps_are_fused_and_in_order(hopper: Device, case: Case) -> None:
+    a, b, c = stacks(case, seed=1)
+    total = c.astype(np.float32)
+    for step in range(case.k):
+        # Products have at most 22 digits, so that double precision is exact here.
+        product = a[:, :, step, None] * b[:, step, None, :]
+        total = (product + total.astype(np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(run(hopper, case, a, b, c).astype(np.float32), total)
+
+
 @pytest.mark.parametrize("case", INTEGER, ids=lambda case: case.name)
 def test_product_of_integers(hopper: Device, case: Case) -> None:
     a, b, c = stacks(case)
