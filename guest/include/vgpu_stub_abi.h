@@ -13,8 +13,8 @@
 
 /* Version */
 #define VGPU_ABI_MAJOR 1 /* guest and host must agree exactly */
-#define VGPU_ABI_MINOR 0 /* the host's must be at least the guest's */
-#define VGPU_ABI_VERSION 0x10000 /* major in the upper 16 bits */
+#define VGPU_ABI_MINOR 1 /* the host's must be at least the guest's */
+#define VGPU_ABI_VERSION 0x10001 /* major in the upper 16 bits */
 #define VGPU_MAGIC 0x55504756 /* the bytes "VGPU" */
 
 /* BAR0: registers (32-bit accesses; 64-bit ones are two 32-bit ones, low word first) */
@@ -239,6 +239,7 @@ enum vgpu_opcode {
 	VGPU_OP_FUNCTION_GET_ATTRIBUTE = 0x45, /* Reads an attribute of a kernel. */
 	VGPU_OP_FUNCTION_OCCUPANCY = 0x46, /* Blocks of a kernel that one multiprocessor holds at a time. */
 	VGPU_OP_FUNCTION_AVAILABLE_SHARED = 0x47, /* Dynamic shared memory left to a block. */
+	VGPU_OP_MODULE_LINK = 0x48, /* Links PTX texts and cubins to one image, in registered memory; loads nothing. */
 	VGPU_OP_LAUNCH_KERNEL = 0x50, /* Launches a kernel. */
 	VGPU_OP_STREAM_CREATE = 0x60, /* Makes a stream. */
 	VGPU_OP_STREAM_DESTROY = 0x61, /* Destroys a stream once its work is done. */
@@ -376,6 +377,13 @@ struct vgpu_function_info {
 struct vgpu_parameter_info {
 	__u32 offset; /* bytes */
 	__u32 size; /* bytes */
+};
+
+/* Head of a part of MODULE_LINK, followed by its name, the image, and padding to 8 bytes. */
+struct vgpu_link_part {
+	__u32 kind; /* VGPU_IMAGE_* */
+	__u32 name_bytes; /* length of the name, which is for the log */
+	__u64 size; /* of the image in bytes */
 };
 
 /* A run of guest memory. */
@@ -673,6 +681,18 @@ struct vgpu_cmd_function_available_shared {
 	__u32 reserved; /* 0 */
 };
 
+/* Links PTX texts and cubins to one image, in registered memory; loads nothing. */
+struct vgpu_cmd_module_link {
+	struct vgpu_command_header header;
+	__u64 offset; /* of the parts, each a struct vgpu_link_part, in their registration */
+	__u64 size; /* of the parts in bytes */
+	__u64 image_offset; /* of the room for the image, in the same registration */
+	__u64 image_room; /* bytes; an image that does not fit is not written */
+	__u64 log_offset; /* of the log buffer, in the same registration */
+	__u32 registration; /* registration id */
+	__u32 log_size; /* of the log buffer in bytes */
+};
+
 /* Launches a kernel. Followed by the packed parameters. */
 struct vgpu_cmd_launch_kernel {
 	struct vgpu_command_header header;
@@ -904,6 +924,7 @@ static_assert(sizeof(struct vgpu_graph_node) == 8, "vgpu_graph_node");
 static_assert(sizeof(struct vgpu_device_info) == 2240, "vgpu_device_info");
 static_assert(sizeof(struct vgpu_function_info) == 40, "vgpu_function_info");
 static_assert(sizeof(struct vgpu_parameter_info) == 8, "vgpu_parameter_info");
+static_assert(sizeof(struct vgpu_link_part) == 16, "vgpu_link_part");
 static_assert(sizeof(struct vgpu_scatter_entry) == 16, "vgpu_scatter_entry");
 static_assert(sizeof(struct vgpu_scatter_block) == 16, "vgpu_scatter_block");
 static_assert(sizeof(struct vgpu_device_status) == 312, "vgpu_device_status");
@@ -958,6 +979,8 @@ static_assert(sizeof(struct vgpu_cmd_function_occupancy) == 40,
 	      "vgpu_cmd_function_occupancy");
 static_assert(sizeof(struct vgpu_cmd_function_available_shared) == 32,
 	      "vgpu_cmd_function_available_shared");
+static_assert(sizeof(struct vgpu_cmd_module_link) == 64,
+	      "vgpu_cmd_module_link");
 static_assert(sizeof(struct vgpu_cmd_launch_kernel) == 56,
 	      "vgpu_cmd_launch_kernel");
 static_assert(sizeof(struct vgpu_cmd_stream_create) == 24,

@@ -382,6 +382,25 @@ static inline struct vgpu_cmd_function_available_shared vgpu_encode_function_ava
 	return cmd;
 }
 
+/* Links PTX texts and cubins to one image, in registered memory; loads nothing. */
+static inline struct vgpu_cmd_module_link vgpu_encode_module_link(__u16 context, __u64 offset, __u64 size, __u64 image_offset, __u64 image_room, __u64 log_offset, __u32 registration, __u32 log_size)
+{
+	struct vgpu_cmd_module_link cmd = {
+		.header.opcode = VGPU_OP_MODULE_LINK,
+		.header.slots = VGPU_SLOTS(sizeof(cmd) + 0),
+		.header.context = context,
+		.offset = offset,
+		.size = size,
+		.image_offset = image_offset,
+		.image_room = image_room,
+		.log_offset = log_offset,
+		.registration = registration,
+		.log_size = log_size,
+	};
+
+	return cmd;
+}
+
 /* Launches a kernel. */
 static inline struct vgpu_cmd_launch_kernel vgpu_encode_launch_kernel(__u16 context, __u32 function, const __u32 grid[3], const __u32 block[3], __u32 shared_bytes, __u32 stream, __u32 tail_bytes)
 {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from vgpu_host.decode import decoders
@@ -37,6 +37,7 @@ from vgpu_host.executors.blas import (
     Side,
 )
 from vgpu_host.graphs import ChannelGraph, operation, read_nodes
+from vgpu_host.link_parts import read_link_parts
 from vgpu_host.registrations import Registration, Registrations
 from vgpu_stub.abi import generated as abi
 
@@ -336,21 +337,37 @@ class ChannelSession:
         )
         state = self._current
         image = ctypes.string_at(address, size)
-        try:
+        with _log_to(log_address, log_size):
             module = self._executor.module_load(image)
-        except CudaError as error:
-            log = (error.log or str(error)).encode()[: max(log_size - 1, 0)]
-            if log_address and log_size:
-                ctypes.memmove(log_address, log + b"\0", len(log) + 1)
-            raise
-        if log_address and log_size:
-            ctypes.memmove(log_address, b"\0", 1)
         handle = self._new_handle()
         state.modules[handle] = module
         state.module_functions[handle] = []
         self.modules += 1
         self.bytes_to_device += size
         return (handle, 0)
+
+    def module_link(
+        self,
+        offset: int,
+        size: int,
+        image_offset: int,
+        image_room: int,
+        log_offset: int,
+        registration: int,
+        log_size: int,
+    ) -> abi.Results:
+        """MODULE_LINK."""
+        if size > _MAX_IMAGE_BYTES:
+            raise CudaError(INVALID_VALUE, f"parts of {size} bytes")
+        address = self._host(registration, offset, size, abi.REGISTER_READ)
+        image_address = self._host(registration, image_offset, image_room, abi.REGISTER_WRITE)
+        log_address = self._host(registration, log_offset, log_size, abi.REGISTER_WRITE)
+        parts = read_link_parts(ctypes.string_at(address, size))
+        with _log_to(log_address, log_size):
+            image = self._executor.module_link(parts)
+        if len(image) <= image_room:
+            ctypes.memmove(image_address, image, len(image))
+        return (len(image),)
 
     def module_unload(self, module: int, reserved: int) -> None:
         """MODULE_UNLOAD."""
@@ -702,6 +719,20 @@ def _name(tail: bytes) -> str:
         return tail.decode()
     except UnicodeDecodeError as error:
         raise CudaError(NOT_FOUND, f"the name is not text: {error}") from error
+
+
+@contextlib.contextmanager
+def _log_to(address: int, size: int) -> Iterator[None]:
+    """Write why a compilation failed to memory, or that it did not; address 0 for no memory."""
+    log = b""
+    try:
+        yield
+    except CudaError as error:
+        log = (error.log or str(error)).encode()[: max(size - 1, 0)]
+        raise
+    finally:
+        if address and size:
+            ctypes.memmove(address, log + b"\0", len(log) + 1)
 
 
 def _pack_function_info(info: FunctionInfo) -> bytes:

@@ -291,6 +291,22 @@ COMMANDS: Final = (
         results=("bytes",),
         cuda=("cuOccupancyAvailableDynamicSMemPerBlock",),
     ),
+    Command(
+        0x48,
+        "MODULE_LINK",
+        "Links PTX texts and cubins to one image, in registered memory; loads nothing.",
+        (
+            u64("offset", "of the parts, each a struct vgpu_link_part, in their registration"),
+            u64("size", "of the parts in bytes"),
+            u64("image_offset", "of the room for the image, in the same registration"),
+            u64("image_room", "bytes; an image that does not fit is not written"),
+            u64("log_offset", "of the log buffer, in the same registration"),
+            u32("registration", "registration id"),
+            u32("log_size", "of the log buffer in bytes"),
+        ),
+        results=("image_bytes",),
+        cuda=("cuLinkComplete",),
+    ),
     # Kernels.
     Command(
         0x50,

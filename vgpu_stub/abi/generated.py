@@ -28,9 +28,9 @@ PCI_REVISION: Final = 1
 #: guest and host must agree exactly
 ABI_MAJOR: Final = 1
 #: the host's must be at least the guest's
-ABI_MINOR: Final = 0
+ABI_MINOR: Final = 1
 #: major in the upper 16 bits
-ABI_VERSION: Final = 0x10000
+ABI_VERSION: Final = 0x10001
 #: the bytes "VGPU"
 MAGIC: Final = 0x55504756
 
@@ -420,6 +420,7 @@ class Opcode(IntEnum):
     FUNCTION_GET_ATTRIBUTE = 0x45
     FUNCTION_OCCUPANCY = 0x46
     FUNCTION_AVAILABLE_SHARED = 0x47
+    MODULE_LINK = 0x48
     LAUNCH_KERNEL = 0x50
     STREAM_CREATE = 0x60
     STREAM_DESTROY = 0x61
@@ -556,6 +557,13 @@ PARAMETER_INFO: Final = Struct('<II')
 PARAMETER_INFO_OFFSETS: Final = {
     "offset": 0,
     "size": 4,
+}
+
+LINK_PART: Final = Struct('<IIQ')
+LINK_PART_OFFSETS: Final = {
+    "kind": 0,
+    "name_bytes": 4,
+    "size": 8,
 }
 
 SCATTER_ENTRY: Final = Struct('<QQ')
@@ -753,6 +761,10 @@ COMMANDS: Final[dict[int, CommandLayout]] = {
     0x47: CommandLayout(
         "FUNCTION_AVAILABLE_SHARED", "function_available_shared", Struct("<IIII"),
         ('function', 'blocks', 'block_threads', 'reserved'), False, ('bytes',),
+    ),
+    0x48: CommandLayout(
+        "MODULE_LINK", "module_link", Struct("<QQQQQII"),
+        ('offset', 'size', 'image_offset', 'image_room', 'log_offset', 'registration', 'log_size'), False, ('image_bytes',),
     ),
     0x50: CommandLayout(
         "LAUNCH_KERNEL", "launch_kernel", Struct("<I3I3IIII"),
@@ -1091,6 +1103,19 @@ class ChannelCommands(Protocol):
         reserved: int,
     ) -> Outcome:
         """Dynamic shared memory left to a block."""
+        ...
+
+    def module_link(
+        self,
+        offset: int,
+        size: int,
+        image_offset: int,
+        image_room: int,
+        log_offset: int,
+        registration: int,
+        log_size: int,
+    ) -> Outcome:
+        """Links PTX texts and cubins to one image, in registered memory; loads nothing."""
         ...
 
     def launch_kernel(

@@ -14,7 +14,7 @@ from typing import Final
 from vgpu_stub.abi.model import Structure, constants, s32, u8, u16, u32, u64
 
 ABI_MAJOR: Final = 1
-ABI_MINOR: Final = 0
+ABI_MINOR: Final = 1
 
 
 KIB: Final = 1024
@@ -422,6 +422,16 @@ PARAMETER_INFO: Final = Structure(
     (u32("offset", "bytes"), u32("size", "bytes")),
 )
 
+LINK_PART: Final = Structure(
+    "link_part",
+    "Head of a part of MODULE_LINK, followed by its name, the image, and padding to 8 bytes.",
+    (
+        u32("kind", "VGPU_IMAGE_*"),
+        u32("name_bytes", "length of the name, which is for the log"),
+        u64("size", "of the image in bytes"),
+    ),
+)
+
 SCATTER_ENTRY: Final = Structure(
     "scatter_entry",
     "A run of guest memory.",
@@ -478,6 +488,7 @@ STRUCTURES: Final = (
     DEVICE_INFO,
     FUNCTION_INFO,
     PARAMETER_INFO,
+    LINK_PART,
     SCATTER_ENTRY,
     SCATTER_BLOCK,
     DEVICE_STATUS,

@@ -338,6 +338,25 @@ void vgpu_graphs_forget(struct vgpu_context *context, uint64_t context_id);
 /* event.c: an event of a live context, for a graph. */
 CUresult vgpu_event_find(CUevent handle, struct vgpu_object **event);
 
+/* jit_log.c */
+
+#define VGPU_JIT_LOG_BYTES (16u << 10) /* of the device's log */
+
+struct vgpu_jit_log { /* where the caller wants logs */
+	char *error;
+	char *info;
+	size_t error_room;
+	size_t info_room;
+	void **error_size; /* out, in place of the option's value */
+	void **info_size;
+};
+
+CUresult vgpu_jit_read_options(unsigned int count, const CUjit_option *options, void **values,
+			       struct vgpu_jit_log *log);
+/* The text is an error, or information where the status is CUDA_SUCCESS. */
+void vgpu_jit_write_log(const struct vgpu_jit_log *log, CUresult status, const char *text,
+			size_t bytes);
+
 /* fatbin.c: picks and unpacks the image of a module. */
 
 struct vgpu_image {
@@ -349,8 +368,8 @@ struct vgpu_image {
 
 CUresult vgpu_image_open(const void *image, struct vgpu_image *out);
 void vgpu_image_close(struct vgpu_image *image);
-/* module.c: reads a file that holds an image; free() it. */
-CUresult vgpu_image_read(const char *path, void **image);
+/* module.c: reads a file that holds an image, and adds a NUL; free() it. */
+CUresult vgpu_image_read(const char *path, void **image, size_t *size);
 /* image_names.c: calls `visit` for the name of each kernel. */
 typedef void (*vgpu_visit_name)(const char *name, size_t length, void *data);
 void vgpu_image_each_kernel(const struct vgpu_image *image, vgpu_visit_name visit, void *data);

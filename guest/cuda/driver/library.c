@@ -308,6 +308,7 @@ CUresult cuLibraryLoadFromFile(CUlibrary *out, const char *path, CUjit_option *j
 {
 	bool preserved;
 	void *image;
+	size_t size;
 	CUresult status = vgpu_check_initialized();
 
 	if (status == CUDA_SUCCESS)
@@ -316,7 +317,7 @@ CUresult cuLibraryLoadFromFile(CUlibrary *out, const char *path, CUjit_option *j
 	if (status == CUDA_SUCCESS && preserved)
 		status = CUDA_ERROR_INVALID_VALUE;
 	if (status == CUDA_SUCCESS)
-		status = vgpu_image_read(path, &image);
+		status = vgpu_image_read(path, &image, &size);
 	if (status != CUDA_SUCCESS)
 		return status;
 	status = cuLibraryLoadData(out, image, jit_options, jit_values, jit_count, NULL, NULL, 0);

@@ -11,7 +11,6 @@
 
 #include "internal.h"
 
-#define LOG_BYTES      (16u << 10)
 #define REPLY_BYTES    (48u << 10) /* of MODULE_GET_FUNCTION: more parameters than CUDA allows */
 #define NAME_MAX_BYTES (32u << 10)
 
@@ -49,63 +48,9 @@ static struct vgpu_pool functions = {
 static_assert(sizeof(struct vgpu_module) <= 128, "a module fits its pool");
 static_assert(sizeof(struct vgpu_function) <= 256, "a function fits its pool");
 
-/* Where the caller wants the JIT's logs. */
-struct jit_log {
-	char *error;
-	char *info;
-	size_t error_room;
-	size_t info_room;
-	void **error_size; /* out, in place of the option's value */
-	void **info_size;
-};
-
-static CUresult read_options(unsigned int count, const CUjit_option *options, void **values,
-			     struct jit_log *log)
-{
-	if (count && (!options || !values))
-		return CUDA_ERROR_INVALID_VALUE;
-	for (unsigned int i = 0; i < count; i++) {
-		switch (options[i]) {
-		case CU_JIT_ERROR_LOG_BUFFER:
-			log->error = values[i];
-			break;
-		case CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES:
-			log->error_room = (size_t)(uintptr_t)values[i];
-			log->error_size = &values[i];
-			break;
-		case CU_JIT_INFO_LOG_BUFFER:
-			log->info = values[i];
-			break;
-		case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES:
-			log->info_room = (size_t)(uintptr_t)values[i];
-			log->info_size = &values[i];
-			break;
-		case CU_JIT_WALL_TIME: /* an output nobody fills would be a lie */
-			return CUDA_ERROR_NOT_SUPPORTED;
-		default:
-			/* The others tune the compiler and may be left to it. */
-			break;
-		}
-	}
-	return CUDA_SUCCESS;
-}
-
-static void write_log(char *to, size_t room, void **size_out, const char *text, size_t bytes)
-{
-	size_t kept = 0;
-
-	if (to && room) {
-		kept = bytes < room - 1 ? bytes : room - 1;
-		memcpy(to, text, kept);
-		to[kept] = '\0';
-	}
-	if (size_out)
-		*size_out = (void *)(uintptr_t)(kept ? kept + 1 : 0);
-}
-
 /* Sends an image that was picked and unpacked. */
 static CUresult load_image(struct vgpu_context *context, const struct vgpu_image *image,
-			   struct jit_log *log, uint32_t *remote)
+			   struct vgpu_jit_log *log, uint32_t *remote)
 {
 	struct vgpu_cmd_module_load command;
 	struct vgpu_scratch scratch;
@@ -113,7 +58,7 @@ static CUresult load_image(struct vgpu_context *context, const struct vgpu_image
 	uint64_t log_offset = (image->size + 63) & ~63ull;
 	size_t log_bytes;
 	char *text;
-	CUresult status = vgpu_scratch_take(log_offset + LOG_BYTES, &scratch);
+	CUresult status = vgpu_scratch_take(log_offset + VGPU_JIT_LOG_BYTES, &scratch);
 
 	if (status != CUDA_SUCCESS)
 		return status;
@@ -122,17 +67,14 @@ static CUresult load_image(struct vgpu_context *context, const struct vgpu_image
 	text[0] = '\0';
 	command = vgpu_encode_module_load(vgpu_context_handle(context), scratch.offset, image->size,
 					  scratch.offset + log_offset, scratch.registration,
-					  scratch.registration, LOG_BYTES, image->kind);
+					  scratch.registration, VGPU_JIT_LOG_BYTES, image->kind);
 	status = vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
 	*remote = (uint32_t)reply.result[0];
 	/* A failed command has no results, so the log ends where its NUL is. */
-	log_bytes = strnlen(text, LOG_BYTES);
+	log_bytes = strnlen(text, VGPU_JIT_LOG_BYTES);
 	if (status != CUDA_SUCCESS && log_bytes)
 		vgpu_log("module image refused: %.*s", (int)log_bytes, text);
-	write_log(log->error, log->error_room, log->error_size, text,
-		  status == CUDA_SUCCESS ? 0 : log_bytes);
-	write_log(log->info, log->info_room, log->info_size, text,
-		  status == CUDA_SUCCESS ? log_bytes : 0);
+	vgpu_jit_write_log(log, status, text, log_bytes);
 	vgpu_scratch_give(&scratch);
 	return status;
 }
@@ -155,7 +97,7 @@ static void note_name(const char *name, size_t length, void *data)
 		module->name_count++;
 }
 
-static CUresult load(CUmodule *out, const void *data, struct jit_log *log)
+static CUresult load(CUmodule *out, const void *data, struct vgpu_jit_log *log)
 {
 	struct vgpu_context *context;
 	struct vgpu_module *module;
@@ -190,7 +132,7 @@ static CUresult load(CUmodule *out, const void *data, struct jit_log *log)
 
 CUresult cuModuleLoadData(CUmodule *out, const void *image)
 {
-	struct jit_log log = { 0 };
+	struct vgpu_jit_log log = { 0 };
 
 	return load(out, image, &log);
 }
@@ -198,8 +140,8 @@ CUresult cuModuleLoadData(CUmodule *out, const void *image)
 CUresult cuModuleLoadDataEx(CUmodule *out, const void *image, unsigned int count,
 			    CUjit_option *options, void **values)
 {
-	struct jit_log log = { 0 };
-	CUresult status = read_options(count, options, values, &log);
+	struct vgpu_jit_log log = { 0 };
+	CUresult status = vgpu_jit_read_options(count, options, values, &log);
 
 	return status == CUDA_SUCCESS ? load(out, image, &log) : status;
 }
@@ -209,7 +151,7 @@ CUresult cuModuleLoadFatBinary(CUmodule *out, const void *image)
 	return cuModuleLoadData(out, image);
 }
 
-CUresult vgpu_image_read(const char *path, void **image)
+CUresult vgpu_image_read(const char *path, void **image, size_t *size)
 {
 	struct stat about;
 	ssize_t got = 0;
@@ -241,17 +183,19 @@ CUresult vgpu_image_read(const char *path, void **image)
 		return CUDA_ERROR_FILE_NOT_FOUND;
 	}
 	*image = data;
+	*size = (size_t)about.st_size;
 	return CUDA_SUCCESS;
 }
 
 CUresult cuModuleLoad(CUmodule *out, const char *path)
 {
-	struct jit_log log = { 0 };
+	struct vgpu_jit_log log = { 0 };
 	void *image;
+	size_t size;
 	CUresult status = vgpu_check_initialized();
 
 	if (status == CUDA_SUCCESS)
-		status = vgpu_image_read(path, &image);
+		status = vgpu_image_read(path, &image, &size);
 	if (status != CUDA_SUCCESS)
 		return status;
 	status = load(out, image, &log);

@@ -189,6 +189,11 @@
 #define cuLibraryLoadData vgpu_do_cuLibraryLoadData
 #define cuLibraryLoadFromFile vgpu_do_cuLibraryLoadFromFile
 #define cuLibraryUnload vgpu_do_cuLibraryUnload
+#define cuLinkAddData_v2 vgpu_do_cuLinkAddData_v2
+#define cuLinkAddFile_v2 vgpu_do_cuLinkAddFile_v2
+#define cuLinkComplete vgpu_do_cuLinkComplete
+#define cuLinkCreate_v2 vgpu_do_cuLinkCreate_v2
+#define cuLinkDestroy vgpu_do_cuLinkDestroy
 #define cuMemAllocHost_v2 vgpu_do_cuMemAllocHost_v2
 #define cuMemAllocPitch_v2 vgpu_do_cuMemAllocPitch_v2
 #define cuMemAlloc_v2 vgpu_do_cuMemAlloc_v2

@@ -70,6 +70,15 @@ class FunctionInfo:
 
 
 @dataclass(frozen=True)
+class LinkPart:
+    """One input of the linker: PTX text or a cubin, and a name for the log."""
+
+    name: str
+    is_cubin: bool
+    image: bytes
+
+
+@dataclass(frozen=True)
 class Copy2D:
     """A rectangle to copy: device pointers or host addresses, pitches and width in bytes."""
 
@@ -208,6 +217,10 @@ class Executor(Protocol):
 
     def module_load(self, image: bytes) -> Module:
         """Load PTX text or a cubin (cuModuleLoadDataEx); CudaError.log holds the JIT's log."""
+        ...
+
+    def module_link(self, parts: Sequence[LinkPart]) -> bytes:
+        """Link parts to an image for `module_load` (cuLinkAddData, cuLinkComplete)."""
         ...
 
     def module_unload(self, module: Module) -> None:

@@ -32,6 +32,7 @@ from vgpu_host.executors.base import (
     FunctionInfo,
     Graph,
     GraphOperation,
+    LinkPart,
     Module,
     Poll,
     Stream,
@@ -494,11 +495,43 @@ class CudaExecutor:
             [log, _LOG_BYTES],
         )
         if error != self._success:
-            text = bytes(log).split(b"\0", 1)[0].decode(errors="replace")
-            raise self._error(error, "cuModuleLoadDataEx", text)
+            raise self._error(error, "cuModuleLoadDataEx", _text(log))
         made = _Module(module)
         context.modules.append(made)
         return made
+
+    def module_link(self, parts: Sequence[LinkPart]) -> bytes:
+        """cuLinkCreate to cuLinkComplete, with the linker's error log."""
+        self._active()
+        log = bytearray(_LOG_BYTES)
+        options = self._driver.CUjit_option
+        error, state = self._driver.cuLinkCreate(
+            2,
+            [
+                options.CU_JIT_ERROR_LOG_BUFFER,
+                options.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
+            ],
+            [log, _LOG_BYTES],
+        )
+        if error != self._success:
+            raise self._error(error, "cuLinkCreate")
+        kinds = self._driver.CUjitInputType
+        try:
+            for part in parts:
+                kind = kinds.CU_JIT_INPUT_CUBIN if part.is_cubin else kinds.CU_JIT_INPUT_PTX
+                image = part.image if part.is_cubin else part.image + b"\0"
+                name = part.name.encode() or None
+                (error,) = self._driver.cuLinkAddData(
+                    state, kind, image, len(image), name, 0, [], []
+                )
+                if error != self._success:
+                    raise self._error(error, "cuLinkAddData", _text(log))
+            error, address, size = self._driver.cuLinkComplete(state)
+            if error != self._success:
+                raise self._error(error, "cuLinkComplete", _text(log))
+            return ctypes.string_at(address, size)
+        finally:
+            self._call("cuLinkDestroy", state)
 
     def module_unload(self, module: Module) -> None:
         """cuModuleUnload."""
@@ -746,6 +779,10 @@ class CudaExecutor:
     def close(self) -> None:
         """Leave everything to the end of the process, which releases it at once."""
         self._leave()
+
+
+def _text(log: bytearray) -> str:
+    return bytes(log).split(b"\0", 1)[0].decode(errors="replace")
 
 
 def _done() -> bool:

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from vgpu_host.executors.base import Copy2D, CudaError, Executor
+from vgpu_host.executors.base import Copy2D, CudaError, Executor, LinkPart
 
 from .conftest import Device
 
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.device
 INVALID_VALUE = 1
 OUT_OF_MEMORY = 2
 INVALID_PTX = 218
+INVALID_SOURCE = 300
 NOT_FOUND = 500
 ILLEGAL_ADDRESS = 700
 SIZES = [1, 3, 4095, 4096, 4097, 1 << 20]
@@ -210,6 +211,46 @@ def test_bad_ptx_is_refused_with_a_log(device: Device) -> None:
         device.executor.module_get_function(module, "index")
     assert error.value.result == INVALID_PTX
     assert "frobnicate" in error.value.log
+
+
+CALLER = b""".version 6.0
+.target sm_50
+.address_size 64
+.extern .func (.param .b32 r) twice (.param .b32 a);
+.visible .entry index(.param .u64 out)
+{
+    .reg .b64 %rd<4>; .reg .b32 %r<8>; .param .b32 a; .param .b32 r;
+    ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x;
+    st.param.b32 [a], %r1; call (r), twice, (a); ld.param.b32 %r2, [r];
+    mul.wide.u32 %rd2, %r1, 4; add.u64 %rd3, %rd1, %rd2; st.global.u32 [%rd3], %r2;
+    ret;
+}
+"""
+CALLEE = b""".version 6.0
+.target sm_50
+.address_size 64
+.visible .func (.param .b32 r) twice (.param .b32 a)
+{
+    .reg .b32 %v; ld.param.b32 %v, [a]; add.u32 %v, %v, %v; st.param.b32 [r], %v; ret;
+}
+"""
+
+
+def test_linked_texts_are_one_image(device: Device) -> None:
+    executor = device.executor
+    parts = [LinkPart("caller", False, CALLER), LinkPart("", False, CALLEE)]
+    module = executor.module_load(executor.module_link(parts))
+    function, _ = executor.module_get_function(module, "index")
+    pointer = executor.memory_allocate(128)
+    executor.launch(function, (1, 1, 1), (32, 1, 1), 0, None, struct.pack("<Q", pointer))
+    assert struct.unpack("<32I", device.download(pointer, 128)) == tuple(range(0, 64, 2))
+
+
+def test_what_the_linker_misses_is_in_its_log(device: Device) -> None:
+    with pytest.raises(CudaError) as error:
+        device.executor.module_link([LinkPart("caller", False, CALLER)])
+    assert error.value.result == INVALID_SOURCE
+    assert "Undefined reference to 'twice' in 'caller'" in error.value.log
 
 
 FAULT = """

@@ -29,6 +29,7 @@ DRIVER_PROGRAMS = (
     "graph_capture",
     "graph_nodes",
     "libraries",
+    "link",
 )
 RUNTIME_PROGRAMS = ("device", "graph", "graph_changes", "launch", "library", "memory", "stream")
 STREAMS = ("legacy", "per_thread")

@@ -78,6 +78,10 @@ def test_libraries_and_kernels(programs: Path, server: DeviceServer) -> None:
     assert run(server, programs / "libraries") == (0, "passed\n")
 
 
+def test_linker(programs: Path, server: DeviceServer) -> None:
+    assert run(server, programs / "link") == (0, "passed\n")
+
+
 def test_answers_that_need_no_command(programs: Path, server: DeviceServer) -> None:
     assert run(server, programs / "driver_answers") == (0, "passed\n")
 

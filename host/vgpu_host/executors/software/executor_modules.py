@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vgpu_host.executors.base import CudaError, Dim3, FunctionInfo, Stream
+from vgpu_host.executors.base import CudaError, Dim3, FunctionInfo, LinkPart, Stream
 from vgpu_host.executors.base import Function as FunctionHandle
 from vgpu_host.executors.base import Module as ModuleHandle
 
@@ -14,6 +15,7 @@ from .errors import CudaResult, DeviceFault, PtxError
 from .executor_contexts import SoftwareContexts
 from .function import Function
 from .graph import queued
+from .linker import link
 from .module import Module
 
 _MAX_DYNAMIC_SHARED: Final = 8
@@ -49,6 +51,17 @@ class SoftwareModules(SoftwareContexts):
             ) from error
         context.modules.append(module)
         return module
+
+    def module_link(self, parts: Sequence[LinkPart]) -> bytes:
+        """Link PTX texts to one text, which stands for the machine code of a physical GPU."""
+        self._context()
+        if any(part.image.startswith(_ELF_MAGIC) for part in parts):
+            text = "a part is machine code (a cubin); the software GPU runs PTX"
+            raise CudaError(CudaResult.NO_BINARY_FOR_GPU, text, text)
+        try:
+            return link([(part.name, part.image) for part in parts], self._gpu.compute_capability)
+        except PtxError as error:
+            raise CudaError(error.result, error.log, error.log) from error
 
     def module_unload(self, module: ModuleHandle) -> None:
         """Free a module's variables."""

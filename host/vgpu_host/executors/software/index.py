@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from .debug_lines import DebugLines
-from .declarations import is_declaration, parse_declaration, split_declarators
+from .directives import Directive, directives
 from .errors import CudaResult, PtxError, UnsupportedError
 from .ir import Variable
-from .ptx_text import matching_brace, next_of, shorten, skip_space, strip_comments
+from .ptx_text import strip_comments
 from .statement import Statement
-
-_FUNCTION = re.compile(r"\.(entry|func)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +59,37 @@ class ModuleSource:
         return Statement(line, " ".join(text.split()), self._debug_lines.source_of(line))
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the first three directives of a module say, and where in its text they end."""
+
+    version: tuple[int, int]
+    target: str
+    end: int
+
+
+def read_header(text: str) -> Header:
+    """Read .version, .target and .address_size.
+
+    Raises:
+        PtxError: One of them is missing, or addresses are not of 64 bits.
+    """
+    version = re.search(r"^\s*\.version\s+(\d+)\.(\d+)", text)
+    if not version:
+        raise PtxError(CudaResult.INVALID_IMAGE, "not PTX: it does not start with .version")
+    target = re.search(r"^\s*\.target\s+([\w, ]+)", text, re.M)
+    if not target:
+        raise PtxError(CudaResult.INVALID_PTX, "line 1: .version is not followed by .target")
+    width = re.search(r"^\s*\.address_size\s+(\d+)", text, re.M)
+    if not width or width[1] != "64":
+        raise PtxError(CudaResult.INVALID_PTX, ".address_size 64 is required")
+    return Header(
+        (int(version[1]), int(version[2])),
+        target[1].split(",")[0].strip(),
+        max(version.end(), target.end(), width.end()),
+    )
+
+
 def index_module(image: bytes) -> ModuleSource:
     """Index functions and module-scope variables of a PTX module.
 
@@ -69,20 +98,11 @@ def index_module(image: bytes) -> ModuleSource:
         UnicodeDecodeError: it is no text at all.
     """
     source = ModuleSource(image)
-    version = re.search(r"^\s*\.version\s+(\d+)\.(\d+)", source.text)
-    if not version:
-        raise PtxError(CudaResult.INVALID_IMAGE, "not PTX: it does not start with .version")
-    source.version = (int(version[1]), int(version[2]))
-    target = re.search(r"^\s*\.target\s+([\w, ]+)", source.text, re.M)
-    if not target:
-        raise PtxError(CudaResult.INVALID_PTX, "line 1: .version is not followed by .target")
-    source.target = target[1].split(",")[0].strip()
-    width = re.search(r"^\s*\.address_size\s+(\d+)", source.text, re.M)
-    if not width or width[1] != "64":
-        raise PtxError(CudaResult.INVALID_PTX, ".address_size 64 is required")
-    start = max(version.end(), target.end(), width.end())
+    header = read_header(source.text)
+    source.version, source.target = header.version, header.target
     try:
-        _index_declarations(source, start)
+        for directive in directives(source.text, header.end):
+            _index_directive(source, directive)
     except UnsupportedError as error:
         line = source.line(error.position)
         raise PtxError(
@@ -91,43 +111,15 @@ def index_module(image: bytes) -> ModuleSource:
     return source
 
 
-def _index_declarations(source: ModuleSource, position: int) -> None:
-    text = source.text
-    while True:
-        position = skip_space(text, position)
-        if position >= len(text):
-            return
-        stop = next_of(text, position, ";{")
-        statement = text[position:stop]
-        function = _FUNCTION.search(statement)
-        if function:
-            position = _index_function(source, position, stop, function[1] == "entry")
-        elif statement.startswith(".section"):
-            position = matching_brace(text, stop) + 1
-        elif is_declaration(statement):
-            stop = next_of(text, position, ";")
-            for part in split_declarators(text[position:stop]):
-                for variable in parse_declaration(part, position):
-                    source.variables[variable.name] = variable
-            position = stop + 1
-        elif statement.startswith((".alias", ".pragma", ".weak", ".extern", ".visible")):
-            raise UnsupportedError("unsupported directive", position, shorten(statement))
-        else:
-            raise UnsupportedError("expected a directive", position, shorten(statement))
-
-
-def _index_function(source: ModuleSource, start: int, stop: int, is_entry: bool) -> int:
-    text = source.text
-    header = text[start:stop]
-    name_match = re.search(
-        r"\.entry\s+([\w$]+)" if is_entry else r"\.func\s*(?:\([^)]*\)\s*)?([\w$]+)", header
-    )
-    if not name_match:
-        raise UnsupportedError("expected a function name", start, shorten(header))
-    name = name_match[1]
-    if stop < len(text) and text[stop] == ";":
-        source.declared.add(name)
-        return stop + 1
-    end = matching_brace(text, stop)
-    source.functions[name] = FunctionSource(name, is_entry, start, stop + 1, end)
-    return end + 1
+def _index_directive(source: ModuleSource, directive: Directive) -> None:
+    if directive.kind == "variables":
+        for variable in directive.variables():
+            if not variable.external or variable.name not in source.variables:
+                source.variables[variable.name] = variable
+    elif directive.body is not None:
+        name, is_entry = directive.function, directive.kind == "entry"
+        source.functions[name] = FunctionSource(
+            name, is_entry, directive.start, directive.body + 1, directive.end - 1
+        )
+    elif directive.kind != "section":
+        source.declared.add(directive.function)
