@@ -29,6 +29,7 @@ PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 #: Suites: the package that each needs, and the profiles on which it runs.
 SUITES = {
     "triton": ("triton", ("sm_75", "sm_80", "sm_90")),
+    "numba": ("numba_cuda", ("sm_75", "sm_80", "sm_90")),
 }
 PROFILES = ("sm_61", "sm_75", "sm_80", "sm_90")
 NOT_INSTALLED = 77

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from cuda_driver import CudaError, Driver
+from cuda_driver import Driver
 from numpy.typing import NDArray
 
 
@@ -74,8 +74,8 @@ def run_all(options: argparse.Namespace, run: Callable[[Driver, str], Outcome]) 
             start = time.perf_counter()
             try:
                 outcome, error = run(driver, name), ""
-            except (CudaError, RuntimeError) as failure:
-                outcome, error = Outcome(False), str(failure)
+            except Exception as failure:  # of whatever package the program uses
+                outcome, error = Outcome(False), f"{type(failure).__name__}: {failure}"
             milliseconds = 1000 * (time.perf_counter() - start)
             results.append({"program": name, **asdict(outcome), "error": error, "ms": milliseconds})
             if not options.json:

@@ -13,6 +13,10 @@ pytestmark = pytest.mark.device
 
 PEERS = Path(__file__).resolve().parents[2] / "bench/peers.py"
 NOT_INSTALLED = 77
+NUMBA = {
+    *("vector_add", "matmul", "reduction", "histogram", "mandelbrot", "streams", "functions"),
+    *("universal_function", "random_numbers", "convolution"),
+}
 TRITON = {"vector_add", "softmax", "matmul_f32", "matmul_f16", "matmul_tf32", "layer_norm"}
 
 
@@ -35,3 +39,8 @@ def right_programs(suite: str, profile: str) -> set[str]:
 @pytest.mark.parametrize("profile", ["sm_75", "sm_80"])
 def test_tritons_kernels(profile: str) -> None:
     assert right_programs("triton", profile) == TRITON
+
+
+@pytest.mark.parametrize("profile", ["sm_75", "sm_90"])
+def test_programs_of_numba(profile: str) -> None:
+    assert right_programs("numba", profile) == NUMBA
