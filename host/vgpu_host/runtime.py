@@ -18,7 +18,7 @@ from typing import Final
 MONITOR_SOCKET: Final = "monitor.sock"
 DEVICE_SOCKET: Final = "vfio-user.sock"
 LOG_FILE: Final = "server.log"
-FINDINGS_FOLDER: Final = "findings"
+REPORTS_FOLDER: Final = "reports"
 
 
 def runtime_root() -> Path:

@@ -26,8 +26,8 @@ class FindingsDisplay:
     """Prints findings as they come, and a summary when the context ends.
 
     Args:
-        folder: Where workers write; None where nothing is checked.
-        checks: Names of the checkers, for the summary.
+        folder: Where workers write.
+        checks: Names of the checkers; none where nothing is checked.
         report: A file that gets all findings as lines of JSON.
         stream: Where to print; standard error by default.
     """
@@ -39,7 +39,7 @@ class FindingsDisplay:
         report: Path | None = None,
         stream: TextIO | None = None,
     ) -> None:
-        self._folder = folder
+        self._folder = folder if checks else None
         self._checks = checks
         self._report = report
         self._stream = stream or sys.stderr

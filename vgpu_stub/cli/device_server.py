@@ -28,7 +28,7 @@ class DeviceServer:
 
     Attributes:
         folder: Its folder; `device_socket` is in it.
-        findings: Where its workers write what checkers find; None where nothing is checked.
+        reports: Where its workers write what they find and count; None where they do neither.
         log: Its log file.
     """
 
@@ -57,11 +57,11 @@ class DeviceServer:
             self._arguments += ["--identity", identity]
         self.folder = runtime.make_server_folder(name)
         self.log = self.folder / runtime.LOG_FILE
-        self.findings: Path | None = None
-        if options.checks:
-            self.findings = self.folder / runtime.FINDINGS_FOLDER
-            self.findings.mkdir(mode=0o700)
-            options = replace(options, findings=str(self.findings))
+        self.reports: Path | None = None
+        if options.checks or options.count:
+            self.reports = self.folder / runtime.REPORTS_FOLDER
+            self.reports.mkdir(mode=0o700)
+            options = replace(options, reports=str(self.reports))
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 

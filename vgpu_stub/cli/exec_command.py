@@ -17,11 +17,14 @@ from vgpu_qemu.sandbox import Sandbox
 from vgpu_stub.cli.build import cuda_libraries
 from vgpu_stub.cli.checks import FindingsDisplay
 from vgpu_stub.cli.device_server import DeviceServer
+from vgpu_stub.cli.fidelity import report_fidelity
 from vgpu_stub.cli.options import (
     CheckOption,
     CheckReportOption,
     ExecutorChoice,
     ExecutorOption,
+    FidelityOption,
+    FidelityReportOption,
     MemoryOption,
     ProfileChoice,
     ProfileOption,
@@ -73,6 +76,8 @@ def exec_command(
     profile: ProfileOption = ProfileChoice.SM_61,
     check: CheckOption = None,
     check_report: CheckReportOption = None,
+    fidelity: FidelityOption = False,
+    fidelity_report: FidelityReportOption = None,
     image: Annotated[
         str | None,
         typer.Option(help="Run a program of this guest image: base, cuda or llm."),
@@ -99,7 +104,8 @@ def exec_command(
         vgpu-stub exec --check mem,race -- ./vector_add
     """
     libraries = cuda_libraries()
-    options = executor_options(executor, memory, watchdog, profile, check)
+    counted = fidelity or fidelity_report is not None
+    options = executor_options(executor, memory, watchdog, profile, check, counted)
     snapshot: dict[str, Any] | None = None
     sandbox = None
     if image:
@@ -107,7 +113,7 @@ def exec_command(
             sandbox = Sandbox(image, progress=progress)
     with (
         DeviceServer(options, shared=False) as server,
-        FindingsDisplay(server.findings, options.checks, check_report) as findings,
+        FindingsDisplay(server.reports, options.checks, check_report) as findings,
     ):
         environment = program_environment(server.device_socket, libraries)
         if sandbox:
@@ -118,6 +124,8 @@ def exec_command(
             print(f"vgpu-stub: the device server ended:\n{server.log_tail()}", file=sys.stderr)
         elif stats:
             snapshot = server.snapshot()
+        if options.count:
+            report_fidelity(server.reports, fidelity_report)
     if snapshot:
         print_account(snapshot)
     raise typer.Exit(findings.status(status))

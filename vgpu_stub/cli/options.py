@@ -82,6 +82,23 @@ CheckReportOption = Annotated[
         help="Write what --check finds to this file, one JSON object a line.",
     ),
 ]
+FidelityOption = Annotated[
+    bool,
+    typer.Option(
+        "--fidelity",
+        help="Say at the end which instructions of which kernels the software GPU ran exactly,"
+        " approximately or in another way than a GPU, and how often.",
+    ),
+]
+FidelityReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--fidelity-report",
+        metavar="FILE",
+        dir_okay=False,
+        help="Write that to this file, as one JSON object.",
+    ),
+]
 IdentityOption = Annotated[
     str | None,
     typer.Option(
@@ -135,18 +152,22 @@ def executor_options(
     watchdog_s: float = 0.0,
     profile: ProfileChoice = ProfileChoice.SM_61,
     checks: Sequence[str] | None = None,
+    count: bool = False,
 ) -> ExecutorOptions:
     """Settings of the executor that the user chose.
 
     Raises:
-        typer.BadParameter: The physical GPU was asked for and cannot be used, or is to check.
+        typer.BadParameter: The physical GPU was asked for and cannot be used, or is to check or
+            to count.
     """
     checkers = parse_checks(checks)
     if checkers and choice is ExecutorChoice.CUDA:
         raise typer.BadParameter(
             "--check is for the software GPU; on a physical GPU use NVIDIA's compute-sanitizer"
         )
-    if checkers:
+    if count and choice is ExecutorChoice.CUDA:
+        raise typer.BadParameter("--fidelity is for the software GPU: it compares it with a GPU")
+    if checkers or count:
         choice = ExecutorChoice.SOFTWARE
     reason = why_no_gpu() if choice is not ExecutorChoice.SOFTWARE else ""
     if choice is ExecutorChoice.CUDA and reason:
@@ -158,4 +179,5 @@ def executor_options(
         watchdog_s=watchdog_s,
         profile=profile.value,
         checks=checkers,
+        count=count,
     )

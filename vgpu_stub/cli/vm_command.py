@@ -21,11 +21,14 @@ from vgpu_stub.abi import generated
 from vgpu_stub.cli.build import GUEST, cuda_libraries, driver, workloads
 from vgpu_stub.cli.checks import FindingsDisplay
 from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
+from vgpu_stub.cli.fidelity import report_fidelity
 from vgpu_stub.cli.options import (
     CheckOption,
     CheckReportOption,
     ExecutorChoice,
     ExecutorOption,
+    FidelityOption,
+    FidelityReportOption,
     IdentityOption,
     ImageOption,
     MemoryOption,
@@ -161,6 +164,8 @@ def vm_command(
     profile: ProfileOption = ProfileChoice.SM_61,
     check: CheckOption = None,
     check_report: CheckReportOption = None,
+    fidelity: FidelityOption = False,
+    fidelity_report: FidelityReportOption = None,
     identity: IdentityOption = None,
     kernel: KernelOption = DEFAULT_KERNEL,
     image: ImageOption = "cuda",
@@ -192,7 +197,8 @@ def vm_command(
 
         vgpu-stub vm
     """
-    options = executor_options(executor, memory, watchdog, profile, check)
+    counted = fidelity or fidelity_report is not None
+    options = executor_options(executor, memory, watchdog, profile, check, counted)
     settings = GuestSettings(
         kernel, accel, cpus, guest_memory, share, console_log, timeout, identity, image
     )
@@ -200,11 +206,13 @@ def vm_command(
     with (
         console_progress() as progress,
         running_vm(options, settings, progress) as (vm, server),
-        FindingsDisplay(server.findings, options.checks, check_report) as findings,
+        FindingsDisplay(server.reports, options.checks, check_report) as findings,
     ):
         status = run_in_guest(vm, command) if command else vm.shell()
         if stats:
             snapshot = server.snapshot()
+        if options.count:
+            report_fidelity(server.reports, fidelity_report)
     if snapshot:
         print_account(snapshot)
     raise typer.Exit(findings.status(status))

@@ -27,7 +27,7 @@ class ExecutorOptions:
         watchdog_s: Longest run of a kernel in seconds, 0 for no limit (software).
         profile: What the software GPU is: "sm_61", "sm_75", "sm_80" or "sm_90".
         checks: Checkers of the software GPU: "mem", "race", "sync".
-        findings: Folder to which workers write what the checkers find, "" for none.
+        reports: Folder to which workers write what they find and count, "" for none.
         general: Translate kernels in the simple way, to compare with (software).
         count: Count what kernels execute, for the fidelity report (software).
         ordinal: Number of the physical GPU (cuda).
@@ -39,7 +39,7 @@ class ExecutorOptions:
     watchdog_s: float = 0.0
     profile: str = "sm_61"
     checks: tuple[str, ...] = ()
-    findings: str = ""
+    reports: str = ""
     general: bool = False
     count: bool = False
     ordinal: int = 0
@@ -83,6 +83,7 @@ def make_executor(options: ExecutorOptions) -> Executor:
         software = importlib.import_module("vgpu_host.executors.software.executor")
         profiles = importlib.import_module("vgpu_host.executors.software.profiles")
         translation = importlib.import_module("vgpu_host.executors.software.translation")
+        reports = Path(options.reports) if options.reports else None
         made: Executor = software.SoftwareExecutor(
             total_memory=options.memory_bytes or default_memory_bytes(),
             threads=options.threads or None,
@@ -93,7 +94,8 @@ def make_executor(options: ExecutorOptions) -> Executor:
                 general=options.general,
                 count=options.count,
             ),
-            report=Report(Path(options.findings)) if options.findings else None,
+            report=Report(reports),
+            counts_dir=reports,
         )
         return made
     raise ValueError(f"there is no executor {options.name!r}; choose software or cuda")

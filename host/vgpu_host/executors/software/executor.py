@@ -48,6 +48,7 @@ class SoftwareExecutor(SoftwareMemory, SoftwareModules, SoftwareStreams):
         cache_dir: Path | None = None,
         translation: Translation | None = None,
         report: Report | None = None,
+        counts_dir: Path | None = None,
     ) -> None:
         """Make a software GPU; the arguments are those of `SoftwareGpu`."""
         gpu = SoftwareGpu(
@@ -57,6 +58,7 @@ class SoftwareExecutor(SoftwareMemory, SoftwareModules, SoftwareStreams):
             cache_dir=cache_dir,
             translation=translation,
             report=report,
+            counts_dir=counts_dir,
         )
         super().__init__(gpu)
         self._blas = Blas(gpu.lend_range, gpu.total_memory, threads)

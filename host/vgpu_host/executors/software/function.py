@@ -134,5 +134,6 @@ class Function:
                     ctypes.addressof(self._globals),
                     self._statement,
                     checker.watch(self._description) if checker else None,
+                    self._gpu.count(self.name, code.blocks),
                 )
             return self._compiled[in_rows]

@@ -10,6 +10,7 @@ from vgpu_host.findings import Report
 from .arena import Arena
 from .checks.checker import Checker
 from .checks.shadow import CheckedArena, shadow_arena
+from .counts import CountTable
 from .device_attributes import device_attributes
 from .jit import Compiler
 from .kernel_cache import KernelCache
@@ -33,6 +34,8 @@ class SoftwareGpu:
         translation: what the device is, and how kernels are translated for it.
         watchdog_s: seconds after which a launch ends with `LAUNCH_TIMEOUT`; None for no limit.
         report: told of what the checkers of `translation` find, at the end of the launch.
+        counts_dir: where tables of counts are, if `translation` has them counted; without it they
+            are in `counts` alone.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class SoftwareGpu:
         watchdog_s: float | None = None,
         translation: Translation | None = None,
         report: Report | None = None,
+        counts_dir: Path | None = None,
     ) -> None:
         self.translation = translation or Translation()
         self._threads = threads or len(os.sched_getaffinity(0))
@@ -56,6 +60,9 @@ class SoftwareGpu:
             self._arena = Arena(total_memory, scratch)
         if checks:
             self.checker = Checker(checks, self._arena, report or Report())
+        self._counts_dir = counts_dir
+        #: What kernels executed, if it is counted.
+        self.counts: list[CountTable] = []
         self._globals: set[int] = set()
         self.compiler = Compiler()
         store = ObjectCache(cache_dir or default_cache_dir())
@@ -125,6 +132,14 @@ class SoftwareGpu:
         """Say that a checked range has been copied to another one."""
         if isinstance(self._arena, CheckedArena):
             self._arena.shadow.copied(destination, source, size)
+
+    def count(self, kernel: str, blocks: tuple[str, ...]) -> CountTable | None:
+        """A table that counts how often the blocks of a kernel run, if that is asked for."""
+        if not self.translation.count:
+            return None
+        table = CountTable(self._counts_dir, kernel, blocks, self._threads)
+        self.counts.append(table)
+        return table
 
     def load_module(self, image: bytes) -> Module:
         """Load PTX text, with or without a trailing NUL.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -24,8 +23,6 @@ from .initial import Initial
 from .ir import Variable
 from .object_cache import ObjectCache
 from .translation import Translation
-
-_CONTEXT_SIZE = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +59,12 @@ class KernelCode:
     Attributes:
         context_size: Bytes that each of its warps needs at barriers.
         image: The object file.
+        blocks: The instructions of each block that it counts, blank separated.
     """
 
     context_size: int
     image: bytes
+    blocks: tuple[str, ...] = ()
 
 
 class KernelCache:
@@ -162,12 +161,13 @@ class KernelCache:
         data = self._store.load(self._key(module_key, name, f"rows {in_rows}"))
         if data is None:
             return None
-        (context_size,) = _CONTEXT_SIZE.unpack_from(data)
-        return KernelCode(context_size, data[_CONTEXT_SIZE.size :])
+        head, _, image = data.partition(b"\n")
+        context_size, blocks = json.loads(head)
+        return KernelCode(context_size, image, tuple(blocks))
 
     def save_code(self, module_key: str, name: str, in_rows: bool, code: KernelCode) -> None:
         """Remember the code of a kernel for blocks of a shape."""
-        data = _CONTEXT_SIZE.pack(code.context_size) + code.image
+        data = json.dumps((code.context_size, code.blocks)).encode() + b"\n" + code.image
         self._store.save(self._key(module_key, name, f"rows {in_rows}"), data)
 
 

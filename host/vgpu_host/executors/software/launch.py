@@ -32,6 +32,7 @@ from .codegen.state import (
     WORKER_SIZE,
 )
 from .coordinates import coordinates
+from .counts import CountTable
 from .device_attributes import LOCAL_PER_THREAD, MAX_THREADS, SHARED_PER_BLOCK
 from .errors import CudaResult, DeviceFault
 from .ir import WARP_SIZE
@@ -70,6 +71,8 @@ class CompiledKernel:
     statement: Callable[[int], Statement]
     #: What checkers may find in it, if there are any.
     watched: Watched | None = None
+    #: How often its blocks ran, if that is counted.
+    counts: CountTable | None = None
 
 
 class _Worker:
@@ -211,6 +214,10 @@ class Launcher:
         if kernel.watched and self._checker:
             self._checker.begin()
             struct.pack_into("<Q", self._launch, LAUNCH["checks"], kernel.watched.address)
+        if kernel.counts:
+            kernel.counts.launched()
+            for index, worker in enumerate(self._workers):
+                struct.pack_into("<Q", worker.block, WORKER["counts"], kernel.counts.address(index))
 
     def _run_parallel(self, kernel: CompiledKernel, blocks: int) -> None:
         while len(self._pool) < len(self._workers) - 1:

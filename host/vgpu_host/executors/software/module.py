@@ -153,7 +153,7 @@ class Module:
             raise PtxError(
                 CudaResult.INVALID_PTX, f"{name}: types do not fit together: {error}"
             ) from error
-        return KernelCode(text.context_size, image)
+        return KernelCode(text.context_size, image, text.blocks)
 
     def get_global(self, name: str) -> tuple[int, int]:
         """Device pointer and size in bytes of a module variable; KeyError if there is none."""

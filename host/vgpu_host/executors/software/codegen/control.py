@@ -14,6 +14,7 @@ from vgpu_host.executors.software.cfg import Block, is_barrier
 from vgpu_host.executors.software.ir import BITS, WARP_SIZE, Immediate, Instruction, registers_of
 
 from .access import end_kernel, trap
+from .counting import count_block
 from .emitter import Emitter, Value, integer
 from .holds import Holds, needs_holds
 from .registry import emit, handles
@@ -103,6 +104,8 @@ class ControlFlow:
             emitter.line(f"store i1 false, ptr %wait{index}")
             emitter.mask_bits = Value("%mask.start.bits", "i32")
             emitter.mask = Value("%mask.start", "i1", True)
+        if emitter.translation.count:
+            count_block(emitter)
 
     def _leave(self, index: int, block: Block) -> None:
         last = block.last

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from vgpu_host.executors.software.arena import round_up
+from vgpu_host.executors.software.fidelity import counted_blocks
 from vgpu_host.executors.software.ir import WARP_SIZE, Body
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.executors.software.uniformity import Analysis
@@ -28,6 +29,7 @@ from . import (
     warp,
 )
 from .control import ControlFlow
+from .counting import find_counts
 from .driver import DECLARATIONS, driver
 from .emitter import Emitter, Layout, Value, lanes
 from .fallback import AGAIN, step
@@ -64,12 +66,14 @@ class KernelText:
         context_size: bytes that each of its warps needs at barriers.
         is_large: whether optimising it would take minutes.
         sites: how many things checkers may find in it.
+        blocks: the instructions of each block that it counts, blank separated.
     """
 
     llvm: str
     context_size: int
     is_large: bool
     sites: int
+    blocks: tuple[str, ...]
 
 
 def generate(
@@ -113,7 +117,13 @@ def generate(
         *([fast.instruments.functions()] if fast.instruments else []),
     ]
     sites = len(fast.instruments.sites) if fast.instruments else 0
-    return KernelText("\n".join(parts) + "\n", context_size, fast.is_large, sites)
+    return KernelText(
+        "\n".join(parts) + "\n",
+        context_size,
+        fast.is_large,
+        sites,
+        counted_blocks(analysis.blocks) if translation.count else (),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +205,8 @@ def _prologue(emitter: Emitter, flow: ControlFlow) -> None:
         emitter.line(f"%global.{index} = load i64, ptr %p.global.{index}")
     if emitter.instruments:
         emitter.instruments.prologue()
+    if emitter.translation.count:
+        find_counts(emitter)
     emitter.line("%shared.size64 = zext i32 %shared.size to i64")
     first = emitter.define(f"shl i32 %warp, {WARP_SIZE.bit_length() - 1}", "i32")
     linear = emitter.op("add", first, lanes(list(range(WARP_SIZE)), "i32"))

@@ -54,6 +54,7 @@ WORKER = {
     "vote_or": 64,
     "vote_and": 72,
     "vote_count": 80,
+    "counts": 88,
     # What checkers keep of a block (`checks.structures.STATE`).
     "checks": 96,
     # Of kernels with holds: the blocks that a host thread holds in a cooperative launch; from
