@@ -163,9 +163,19 @@ def dump_command(
         ),
     ] = StageChoice.ALL,
     profile: ProfileOption = ProfileChoice.SM_61,
+    in_rows: Annotated[
+        bool,
+        typer.Option(
+            "--in-rows/--any-block",
+            help="The code for blocks whose first dimension is a multiple of 32, or that for any.",
+        ),
+    ] = True,
     general: Annotated[
         bool,
-        typer.Option("--general", help="Lower without what is known of lanes in a row."),
+        typer.Option(
+            "--general",
+            help="Keep to scalars and vectors: the simple code that tests compare the other with.",
+        ),
     ] = False,
     output: Annotated[
         Path | None,
@@ -187,7 +197,7 @@ def dump_command(
     """
     translation = Translation(profile_of(profile.value), general=general)
     image, name = _find(file, kernel, translation)
-    dump = KernelDump(image.source, name, image.lowering(name))
+    dump = KernelDump(image.source, name, image.lowering(name, in_rows))
     stages = list(Stage) if stage is StageChoice.ALL else [Stage(stage.value)]
     if output:
         output.mkdir(parents=True, exist_ok=True)

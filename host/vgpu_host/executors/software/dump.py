@@ -11,11 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 
+from .affine import Row
 from .cfg import Block
 from .codegen.subnormals import Flushing, flushing_of
 from .errors import CudaResult, PtxError
 from .index import ModuleSource
 from .ir import (
+    WARP_SIZE,
     Address,
     Body,
     Immediate,
@@ -183,18 +185,22 @@ def format_liveness(lowering: Lowering) -> Iterator[str]:
 
 def format_uniformity(body: Body, analysis: Analysis) -> Iterator[str]:
     """What is the same in all lanes of a warp, and where lanes may part and wait."""
-    kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
-    written = {
-        name
-        for block in analysis.blocks
-        for instruction in block.instructions
-        for name in definitions(instruction)
-    }
-    for name in _by_number(written):
+    kinds: dict[str, list[str]] = defaultdict(list)
+    instructions = [each for block in analysis.blocks for each in block.instructions]
+    for name in _by_number({name for each in instructions for name in definitions(each)}):
         kind = "vector" if name in analysis.vectors else "uniform"
-        kinds[kind, body.registers[name]].append(name)
-    for (kind, storage), names in sorted(kinds.items()):
-        yield from _wrapped(f"{kind} {storage}: ", names)
+        if name in analysis.rows:
+            kind = "row"
+        elif name in analysis.hints:
+            kind = "vector, likely a row"
+        row = analysis.rows.get(name) or analysis.hints.get(name)
+        offsets = f", {_offsets(row)}" if row else ""
+        kinds[f"{kind} {body.registers[name]}{offsets}: "].append(name)
+    for head, names in sorted(kinds.items()):
+        yield from _wrapped(head, names)
+    for instruction in instructions:
+        if id(instruction) in analysis.assumed:
+            yield f"assumes that no lane's sum wraps: {format_instruction(instruction)}"
     if analysis.constants:
         constants = [f"{name}={value}" for name, value in sorted(analysis.constants.items())]
         yield from _wrapped("constant: ", constants)
@@ -218,6 +224,14 @@ def format_uniformity(body: Body, analysis: Analysis) -> Iterator[str]:
         }
         if blended:
             yield from _wrapped("    keeps values of others in: ", _by_number(blended))
+
+
+def _offsets(row: Row) -> str:
+    """What lanes add to the base of a row."""
+    step = row.offsets[1] - row.offsets[0]
+    if row.offsets == tuple(step * lane for lane in range(WARP_SIZE)):
+        return "base + lane" if step == 1 else f"base + {step} x lane"
+    return f"base + {' '.join(map(str, row.offsets))}"
 
 
 def format_layout(lowering: Lowering) -> Iterator[str]:

@@ -60,11 +60,10 @@ class Image:
         """Names of the kernels, in the order of the text."""
         return [f.name for f in self.source.functions.values() if f.is_entry]
 
-    def lowering(self, name: str) -> Lowering:
-        """The stages of a kernel, for blocks of whole warps."""
-        return Lowering(
-            self.source, name, self._placed, self._translation, self._translation.uses_rows
-        )
+    def lowering(self, name: str, in_rows: bool = True) -> Lowering:
+        """The stages of a kernel, for blocks of whole warps in the first dimension or for any."""
+        in_rows = in_rows and self._translation.uses_rows
+        return Lowering(self.source, name, self._placed, self._translation, in_rows)
 
     def survey(self, name: str) -> KernelSurvey:
         """What a kernel takes, and whether it can be translated."""
