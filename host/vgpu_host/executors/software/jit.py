@@ -6,6 +6,8 @@ import threading
 
 import llvmlite.binding as llvm
 
+from .host_functions import definitions
+
 ENTRY = "vgpu_run"
 
 
@@ -16,9 +18,10 @@ class Compiler:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         self._cpu = llvm.get_host_cpu_name()
+        self._abilities = llvm.get_host_cpu_features()
         # Where there is `vpdpwssd`, prefer it to two instructions: that is a matter of taste, and
         # LLVM looks at the chain of sums alone, of which products of matrices have many at once.
-        self._features = f"{llvm.get_host_cpu_features().flatten()},+fast-dpwssd"
+        self._features = f"{self._abilities.flatten()},+fast-dpwssd"
         self._triple = llvm.get_process_triple()
         target = llvm.Target.from_triple(self._triple)
         self._machine, self._plain_machine = (
@@ -84,7 +87,7 @@ class Compiler:
 
     def _prepare(self, text: str, optimize: bool) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
         """The module, ready for the machine that comes with it."""
-        module = llvm.parse_assembly(text)
+        module = llvm.parse_assembly(text + definitions(text, self._abilities))
         module.triple = self._triple
         module.data_layout = str(self._machine.target_data)
         module.verify()

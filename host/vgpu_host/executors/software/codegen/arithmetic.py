@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vgpu_host.executors.software.host_functions import dot_name
 from vgpu_host.executors.software.ir import BITS as WIDTH
 from vgpu_host.executors.software.ir import STORAGE, Instruction, Vector
 
@@ -189,16 +190,31 @@ def emit_dot_product(emitter: Emitter, instruction: Instruction) -> None:
     types = [name for name in instruction.modifiers if name in ("u32", "s32")]
     a, b = emitter.read(first, "b32"), emitter.read(second, "b32")
     total = emitter.read(third, "b32")
+    signs = types[0] == "s32", types[-1] == "s32"
     if instruction.opcode == "dp4a":
-        pairs = [(8 * i, 8, 8 * i) for i in range(4)]
-    else:
-        start = 16 if "hi" in instruction.modifiers else 0
-        pairs = [(0, 16, start), (16, 16, start + 8)]
+        emitter.write(target, _dot(emitter, a, b, total, *signs))
+        return
+    start = 16 if "hi" in instruction.modifiers else 0
+    pairs = [(0, 16, start), (16, 16, start + 8)]
     for a_start, a_bits, b_start in pairs:
-        x = _field(emitter, a, a_start, a_bits, types[0] == "s32")
-        y = _field(emitter, b, b_start, 8, types[-1] == "s32")
+        x = _field(emitter, a, a_start, a_bits, signs[0])
+        y = _field(emitter, b, b_start, 8, signs[1])
         total = emitter.op("add", total, emitter.op("mul", x, y))
     emitter.write(target, total)
+
+
+def _dot(
+    emitter: Emitter, a: Value, b: Value, total: Value, a_signed: bool, b_signed: bool
+) -> Value:
+    """Four byte products and a sum, in each lane."""
+    name = dot_name(a_signed, b_signed)
+    operands = [emitter.widen(value) for value in (a, b, total)]
+    result = emitter.define(
+        f"call {operands[0].llvm_type} @{name}({', '.join(map(str, operands))})", "i32", True
+    )
+    if any(value.vector for value in (a, b, total)):
+        return result
+    return emitter.define(f"extractelement {result}, i32 0", "i32")
 
 
 def _field(emitter: Emitter, value: Value, start: int, bits: int, signed: bool) -> Value:
