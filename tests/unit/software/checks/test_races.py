@@ -233,6 +233,7 @@ ret; }
     [
         ("st.release.gpu.global", "ld.acquire.gpu.global", []),
         ("st.relaxed.gpu.global", "ld.relaxed.gpu.global", ["read-after-write"]),
+        ("st.global.cg", "ld.global.cg", ["read-after-write"]),
         ("st.global", "ld.global", ["read-after-write"] * 2),
     ],
 )

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 #: Places that one thread has for itself, or that nobody writes.
 _PRIVATE = ("param", "local", "shadow")
-_STRONG = frozenset(("volatile", "relaxed", "acquire", "release", "mmio"))
+#: Accesses that are meant to meet others. Before capability 7.0 there is no `relaxed`; programs
+#: (such as CUB) go past the first cache instead.
+_STRONG = frozenset(("volatile", "relaxed", "acquire", "release", "mmio", "cg", "cv", "wt"))
 _RELEASES = frozenset(("release", "acq_rel"))
 _FENCES = ("membar", "fence")
 
@@ -74,7 +76,7 @@ class RaceCheck:
         if place.space in _PRIVATE:
             return
         emitter = self._instruments.emitter
-        if _STRONG & set(emitter.instruction.modifiers):
+        if _STRONG & set(emitter.instruction.modifiers) and emitter.instruction.opcode != "cp":
             flags |= STRONG
         address = place.address
         if offset:
