@@ -144,7 +144,7 @@ def test_files_without_kernels_are_refused_with_a_reason(tmp_path: Path) -> None
     path.write_text(HEADER)
     assert "has no kernels" in failure("dump", path, "--kernel", "f")
     path.write_text(HEADER.replace("61", "90"))
-    assert "sm_90 needs more than" in failure("list", path)
+    assert ".target sm_90 needs --profile sm_90" in failure("list", path)
 
 
 def test_dump_shows_the_body_with_its_calls_inlined(ptx: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from vgpu_host.executors.cuda_attributes import NOT_CARRIED
 from vgpu_host.executors.software.device_attributes import device_attributes
+from vgpu_host.executors.software.profiles import PROFILES
 from vgpu_stub.abi.driver_api import State, entry_points
 
 #: An attribute by number of CUdevice_attribute, and functions of which it says whether they work.
@@ -36,7 +37,7 @@ STATES = {entry.symbol: entry.state for entry in entry_points()}
 def test_an_attribute_says_what_its_functions_do(attribute: int) -> None:
     refused = {STATES[symbol] is State.REFUSED for symbol in FEATURES[attribute]}
     assert len(refused) == 1, "some of its functions work and some do not"
-    software = device_attributes((8, 0), 2).get(attribute, 0)
+    software = device_attributes(PROFILES["sm_80"], 2).get(attribute, 0)
     if refused == {True}:
         assert attribute in NOT_CARRIED
         assert software == 0

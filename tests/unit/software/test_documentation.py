@@ -17,7 +17,7 @@ CONTROL = {"bra", "brx", "call", "ret", "exit"}
 
 
 def documented() -> set[str]:
-    table = DOCUMENT.split("| --- | --- | --- |\n")[1].split("\n\n")[0]
+    table = DOCUMENT.split("| family | instructions | how |\n")[1].split("\n\n")[0]
     names: set[str] = set()
     for row in table.splitlines():
         instructions = row.split("|")[2]

@@ -12,6 +12,7 @@ import pytest
 
 from vgpu_host.executors.software import PtxError
 from vgpu_host.executors.software.linker import link
+from vgpu_host.executors.software.profiles import PROFILES
 
 from .conftest import HEADER, Device
 
@@ -64,9 +65,9 @@ def reader(name: str) -> str:
     )
 
 
-def linked(*texts: str, capability: tuple[int, int] = (6, 1)) -> bytes:
+def linked(*texts: str) -> bytes:
     parts = [("", (HEADER + text).encode() + b"\0") for text in texts]
-    return link(parts, capability)
+    return link(parts, PROFILES["sm_61"])
 
 
 def results(device: Device, image: bytes, *kernels: str) -> list[int]:
@@ -127,17 +128,17 @@ def test_the_newest_target_and_version_of_all_count() -> None:
         b".version 8.8\n.target sm_90a\n.address_size 64\n.entry g() { ret; }",
         b".version 8.0\n.target sm_90\n.address_size 64\n.entry h() { ret; }",
     ]
-    image = link([("", text) for text in texts], (9, 0))
+    image = link([("", text) for text in texts], PROFILES["sm_90"])
     assert image.startswith(b".version 8.8\n.target sm_90a\n.address_size 64\n")
 
 
 def test_a_single_text_stays_as_it_is() -> None:
     text = (HEADER + "// a comment\n" + LIBRARY).encode()
-    assert link([("lib", text + b"\0")], (6, 1)) == text
+    assert link([("lib", text + b"\0")], PROFILES["sm_61"]) == text
 
 
 def test_an_empty_link_is_an_empty_module(device: Device) -> None:
-    assert device.gpu.load_module(link([], (6, 1))).function_names() == ()
+    assert device.gpu.load_module(link([], PROFILES["sm_61"])).function_names() == ()
 
 
 def test_undefined_names_are_refused_where_they_are_used() -> None:
@@ -194,6 +195,6 @@ def test_texts_that_do_not_fit_together(texts: tuple[str, ...], log: str) -> Non
 )
 def test_parts_that_are_refused(image: bytes, result: int, reason: str) -> None:
     with pytest.raises(PtxError) as caught:
-        link([("main.ptx", (HEADER + MAIN).encode()), ("lib.ptx", image)], (6, 1))
+        link([("main.ptx", (HEADER + MAIN).encode()), ("lib.ptx", image)], PROFILES["sm_61"])
     assert caught.value.result == result
     assert caught.value.log.startswith(reason)

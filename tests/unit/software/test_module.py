@@ -77,29 +77,6 @@ def test_a_refused_function_does_not_spoil_its_module(device: Device) -> None:
         module.get_global("absent")
 
 
-@pytest.mark.parametrize(
-    ("target", "capability", "runs"),
-    [
-        ("sm_90a", (9, 0), True),
-        ("sm_90", (9, 0), True),
-        ("sm_80", (9, 0), True),
-        ("sm_90a", (8, 0), False),
-        ("sm_80a", (9, 0), False),
-        ("sm_90f", (9, 0), False),
-        ("sm_100", (9, 0), False),
-    ],
-)
-def test_targets_of_a_capability(target: str, capability: tuple[int, int], runs: bool) -> None:
-    image = f".version 8.8\n.target {target}\n.address_size 64\n".encode()
-    if runs:
-        module.index_image(image, capability)
-        return
-    with pytest.raises(PtxError) as caught:
-        module.index_image(image, capability)
-    assert caught.value.result == NO_BINARY
-    assert target in caught.value.log
-
-
 def test_recursion_is_refused(device: Device) -> None:
     with pytest.raises(PtxError) as caught:
         device.function(".func g() { call g, (); ret; } .entry f() { call g, (); ret; }")

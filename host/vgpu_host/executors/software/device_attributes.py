@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-SHARED_PER_BLOCK = 48 * 1024
+from .profiles import SHARED_PER_BLOCK, Profile
+
 MAX_THREADS = 1024
 #: GPUs end at 65535 in y and z. llama.cpp passes that with long batches on capability 6.1 (it
 #: tiles in y there), and nothing here needs the limit.
@@ -14,10 +15,12 @@ CONSTANT_MEMORY = 64 * 1024
 LOCAL_PER_THREAD = 128 * 1024
 
 
-def device_attributes(capability: tuple[int, int], processors: int) -> dict[int, int]:
+def device_attributes(profile: Profile, processors: int) -> dict[int, int]:
     """Attributes that are true of this device; a number that is absent is an attribute of value 0.
 
     `processors` is the number of host threads, each of which acts as one multiprocessor.
+    What a multiprocessor has is what the profile says, so that programs choose as they do on that
+    capability, though a host thread runs one block at a time.
     """
     return {
         1: MAX_THREADS,  # MAX_THREADS_PER_BLOCK
@@ -49,17 +52,17 @@ def device_attributes(capability: tuple[int, int], processors: int) -> dict[int,
         36: 1_000_000,  # MEMORY_CLOCK_RATE in kHz
         37: 64,  # GLOBAL_MEMORY_BUS_WIDTH in bits
         38: 0,  # L2_CACHE_SIZE, unknown
-        39: MAX_THREADS,  # MAX_THREADS_PER_MULTIPROCESSOR
+        39: profile.threads_per_multiprocessor,  # MAX_THREADS_PER_MULTIPROCESSOR
         40: 0,  # ASYNC_ENGINE_COUNT
         41: 1,  # UNIFIED_ADDRESSING
         50: 0,  # PCI_DOMAIN_ID
         51: 512,  # TEXTURE_PITCH_ALIGNMENT
-        75: capability[0],  # COMPUTE_CAPABILITY_MAJOR
-        76: capability[1],  # COMPUTE_CAPABILITY_MINOR
+        75: profile.capability[0],  # COMPUTE_CAPABILITY_MAJOR
+        76: profile.capability[1],  # COMPUTE_CAPABILITY_MINOR
         78: 0,  # STREAM_PRIORITIES_SUPPORTED
         79: 1,  # GLOBAL_L1_CACHE_SUPPORTED
         80: 1,  # LOCAL_L1_CACHE_SUPPORTED
-        81: SHARED_PER_BLOCK,  # MAX_SHARED_MEMORY_PER_MULTIPROCESSOR
+        81: profile.shared_per_multiprocessor,  # MAX_SHARED_MEMORY_PER_MULTIPROCESSOR
         82: 65536,  # MAX_REGISTERS_PER_MULTIPROCESSOR
         83: 0,  # MANAGED_MEMORY
         84: 0,  # MULTI_GPU_BOARD
@@ -70,10 +73,12 @@ def device_attributes(capability: tuple[int, int], processors: int) -> dict[int,
         91: 0,  # CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
         95: 0,  # COOPERATIVE_LAUNCH
         96: 0,  # COOPERATIVE_MULTI_DEVICE_LAUNCH
-        97: SHARED_PER_BLOCK,  # MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+        97: profile.shared_optin,  # MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
         99: 0,  # HOST_REGISTER_SUPPORTED
         102: 0,  # VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
-        106: 1,  # MAX_BLOCKS_PER_MULTIPROCESSOR
-        111: 0,  # RESERVED_SHARED_MEMORY_PER_BLOCK
+        106: profile.blocks_per_multiprocessor,  # MAX_BLOCKS_PER_MULTIPROCESSOR
+        111: profile.shared_reserved,  # RESERVED_SHARED_MEMORY_PER_BLOCK
         115: 0,  # MEMORY_POOLS_SUPPORTED
+        120: 0,  # CLUSTER_LAUNCH: clusters of one block only
+        127: 0,  # TENSOR_MAP_ACCESS_SUPPORTED
     }

@@ -10,13 +10,13 @@ from vgpu_host.executors.base import CudaError, Dim3, FunctionInfo, LinkPart, St
 from vgpu_host.executors.base import Function as FunctionHandle
 from vgpu_host.executors.base import Module as ModuleHandle
 
-from .device_attributes import SHARED_PER_BLOCK
 from .errors import CudaResult, DeviceFault, PtxError
 from .executor_contexts import SoftwareContexts
 from .function import Function
 from .graph import queued
 from .linker import link
 from .module import Module
+from .profiles import SHARED_PER_BLOCK
 
 _MAX_DYNAMIC_SHARED: Final = 8
 _PREFERRED_CARVEOUT: Final = 9
@@ -59,7 +59,8 @@ class SoftwareModules(SoftwareContexts):
             text = "a part is machine code (a cubin); the software GPU runs PTX"
             raise CudaError(CudaResult.NO_BINARY_FOR_GPU, text, text)
         try:
-            return link([(part.name, part.image) for part in parts], self._gpu.compute_capability)
+            profile = self._gpu.translation.profile
+            return link([(part.name, part.image) for part in parts], profile)
         except PtxError as error:
             raise CudaError(error.result, error.log, error.log) from error
 
@@ -105,12 +106,19 @@ class SoftwareModules(SoftwareContexts):
             raise CudaError(CudaResult.NOT_FOUND, f"the module has no variable {name!r}") from error
 
     def function_set_attribute(self, function: FunctionHandle, attribute: int, value: int) -> None:
-        """Set the limit of dynamic shared memory, or the carve-out, which changes nothing here."""
+        """Set the limit of dynamic shared memory, or the carve-out, which changes nothing here.
+
+        Without this call the limit is what is left of 48 KiB; the profile may allow more.
+        """
         assert isinstance(function, _Function)
         self._context()
         if attribute == _MAX_DYNAMIC_SHARED:
-            if not 0 <= value <= function.info.max_dynamic_shared_bytes:
-                raise CudaError(CudaResult.INVALID_VALUE, f"{value} bytes of dynamic shared memory")
+            most = function.function.shared_optin
+            if not 0 <= value <= most:
+                raise CudaError(
+                    CudaResult.INVALID_VALUE,
+                    f"{value} bytes of dynamic shared memory, {most} exist",
+                )
             function.dynamic_shared_limit = value
         elif attribute != _PREFERRED_CARVEOUT:
             raise CudaError(
@@ -148,7 +156,7 @@ class SoftwareModules(SoftwareContexts):
             raise CudaError(CudaResult.INVALID_VALUE, f"blocks of {block_threads} threads")
         fits = (
             block_threads <= function.info.max_threads_per_block
-            and shared_bytes <= function.info.max_dynamic_shared_bytes
+            and shared_bytes <= function.dynamic_shared_limit
         )
         return 1 if fits else 0
 
@@ -160,7 +168,7 @@ class SoftwareModules(SoftwareContexts):
         self._context()
         if blocks != 1 or not 0 < block_threads <= function.info.max_threads_per_block:
             raise CudaError(CudaResult.INVALID_VALUE, f"{blocks} blocks of {block_threads} threads")
-        return function.info.max_dynamic_shared_bytes
+        return function.function.shared_optin
 
     @queued
     def launch(

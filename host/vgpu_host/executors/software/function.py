@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .device_attributes import MAX_BLOCK, MAX_BLOCKS, MAX_GRID, MAX_THREADS, SHARED_PER_BLOCK
+from .device_attributes import MAX_BLOCK, MAX_BLOCKS, MAX_GRID, MAX_THREADS
 from .ir import WARP_SIZE
 from .kernel_cache import KernelCode, KernelDescription
 from .launch import ENTRY_TYPE, PARAMETER_WINDOW, CompiledKernel
@@ -60,6 +60,8 @@ class Function:
         self.params = tuple(ParamInfo(offset, size) for offset, size in description.parameters)
         self.param_bytes = max((p.offset + p.size for p in self.params), default=0)
         self.static_shared_bytes = description.shared_size
+        #: Dynamic shared memory that a block can have at most.
+        self.shared_optin = gpu.translation.profile.shared_optin - description.shared_size
         self.local_bytes = description.local_size
         self.const_bytes = const_bytes
         self.num_regs = description.registers
@@ -103,10 +105,10 @@ class Function:
             raise ValueError(f"grid {grid} has more than {MAX_BLOCKS} blocks")
         if block[0] * block[1] * block[2] > self.max_threads_per_block:
             raise ValueError(f"block {block} exceeds {self.max_threads_per_block} threads")
-        if not 0 <= shared_bytes <= SHARED_PER_BLOCK - self.static_shared_bytes:
+        if not 0 <= shared_bytes <= self.shared_optin:
             raise ValueError(
                 f"{self.static_shared_bytes} + {shared_bytes} bytes of shared memory exceed "
-                f"{SHARED_PER_BLOCK}"
+                f"{self.static_shared_bytes + self.shared_optin}"
             )
         if len(params) < self.param_bytes or len(params) > PARAMETER_WINDOW:
             raise ValueError(f"{len(params)} bytes of parameters, {self.param_bytes} expected")

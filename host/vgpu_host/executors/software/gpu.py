@@ -14,7 +14,7 @@ from .counts import CountTable
 from .device_attributes import device_attributes
 from .jit import Compiler
 from .kernel_cache import KernelCache
-from .launch import PARAMETER_WINDOW, Launcher, scratch_size
+from .launch import PARAMETER_WINDOW, Launcher, scratch_size, shared_window
 from .module import Module
 from .object_cache import ObjectCache, default_cache_dir
 from .output import DeviceOutput
@@ -53,7 +53,8 @@ class SoftwareGpu:
         self._threads = threads or len(os.sched_getaffinity(0))
         self.checker: Checker | None = None
         checks = self.translation.checks
-        scratch = scratch_size(self._threads)
+        window = shared_window(self.translation.profile)
+        scratch = scratch_size(self._threads, window)
         if "mem" in checks:
             self._arena: Arena = shadow_arena(total_memory, scratch, PARAMETER_WINDOW)
         else:
@@ -68,7 +69,9 @@ class SoftwareGpu:
         store = ObjectCache(cache_dir or default_cache_dir())
         self.cache = KernelCache(store, self.compiler.processor)
         self.output = DeviceOutput(self._arena.contains)
-        self.launcher = Launcher(self._arena, self._threads, watchdog_s, self.output, self.checker)
+        self.launcher = Launcher(
+            self._arena, self._threads, window, watchdog_s, self.output, self.checker
+        )
 
     @property
     def compute_capability(self) -> tuple[int, int]:
@@ -87,7 +90,7 @@ class SoftwareGpu:
 
     def attributes(self) -> dict[int, int]:
         """Device attributes by `CUdevice_attribute` number; what is absent is 0."""
-        return device_attributes(self.compute_capability, self._threads)
+        return device_attributes(self.translation.profile, self._threads)
 
     def alloc(self, size: int, alignment: int = 512) -> int:
         """Allocate device memory; MemoryError when no range is large enough."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arena import Arena, round_up
+from .arena import PAGE, Arena, round_up
 from .checks.checker import Checker, Watched
 from .codegen.state import (
     CONTEXT_ALIGNMENT,
@@ -33,16 +33,16 @@ from .codegen.state import (
 )
 from .coordinates import coordinates
 from .counts import CountTable
-from .device_attributes import LOCAL_PER_THREAD, MAX_THREADS, SHARED_PER_BLOCK
+from .device_attributes import LOCAL_PER_THREAD, MAX_THREADS
 from .errors import CudaResult, DeviceFault
 from .ir import WARP_SIZE
 from .output import DeviceOutput
+from .profiles import SHARED_PER_BLOCK, Profile
 from .statement import Statement
 
-#: Scratch memory per host thread: shared memory with room behind it, then local memory.
-SHARED_WINDOW = 2 * SHARED_PER_BLOCK
-WORKER_SCRATCH = SHARED_WINDOW + MAX_THREADS * LOCAL_PER_THREAD
 PARAMETER_WINDOW = 64 * 1024
+#: Room for what a checker puts between the variables in shared memory.
+GAP_ROOM = SHARED_PER_BLOCK
 #: A launch with fewer threads than this is not worth waking other host threads for.
 PARALLEL_THREADS = 8192
 
@@ -53,9 +53,19 @@ EntryPoint = Callable[[int, int], None]
 ENTRY_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 
 
-def scratch_size(threads: int) -> int:
+def shared_window(profile: Profile) -> int:
+    """Bytes for the shared memory of one host thread, with room for gaps behind it."""
+    return round_up(profile.shared_optin, PAGE) + GAP_ROOM
+
+
+def worker_scratch(window: int) -> int:
+    """Bytes of scratch of one host thread: shared memory in its window, then local memory."""
+    return window + MAX_THREADS * LOCAL_PER_THREAD
+
+
+def scratch_size(threads: int, window: int) -> int:
     """Bytes of arena scratch that a launcher with so many host threads needs."""
-    return PARAMETER_WINDOW + threads * WORKER_SCRATCH
+    return PARAMETER_WINDOW + threads * worker_scratch(window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +88,14 @@ class CompiledKernel:
 class _Worker:
     """Memory of one host thread that runs blocks."""
 
-    def __init__(self, index: int, scratch: int) -> None:
+    def __init__(self, index: int, scratch: int, window: int) -> None:
         self.block = ctypes.create_string_buffer(WORKER_SIZE)
         self.address = ctypes.addressof(self.block)
         self._sink = ctypes.create_string_buffer(128)
         self._context: ctypes.Array[ctypes.c_char] | None = None
         self._context_size = 0
         sink = round_up(ctypes.addressof(self._sink), 64)
-        struct.pack_into(
-            "<QQQQ", self.block, WORKER["shared"], scratch, scratch + SHARED_WINDOW, 0, sink
-        )
+        struct.pack_into("<QQQQ", self.block, WORKER["shared"], scratch, scratch + window, 0, sink)
         struct.pack_into("<I", self.block, WORKER["index"], index)
 
     def reserve(self, size: int) -> None:
@@ -106,6 +114,7 @@ class Launcher:
         self,
         arena: Arena,
         threads: int,
+        window: int,
         watchdog_s: float | None,
         output: DeviceOutput,
         checker: Checker | None = None,
@@ -117,10 +126,11 @@ class Launcher:
         self._parameters = arena.scratch
         start = arena.scratch + PARAMETER_WINDOW
         self._checker = checker
-        self._workers = [_Worker(i, start + i * WORKER_SCRATCH) for i in range(threads)]
+        self._window = window
+        windows = [start + i * worker_scratch(window) for i in range(threads)]
+        self._workers = [_Worker(i, place, window) for i, place in enumerate(windows)]
         if checker:
-            windows = [start + i * WORKER_SCRATCH for i in range(threads)]
-            checker.attach(windows, SHARED_WINDOW)
+            checker.attach(windows, window)
             if checker.in_turn:
                 del self._workers[1:]
         self._lock = threading.Lock()
@@ -285,7 +295,7 @@ class Launcher:
 
     def _address_fault(self, message: str, address: int, instruction: str) -> DeviceFault:
         inside = 0 <= address - self._arena.base < self._arena.size
-        shared = ".shared" in instruction and address < SHARED_PER_BLOCK
+        shared = ".shared" in instruction and address < self._window
         if (inside or shared) and address % access_size(instruction):
             return DeviceFault(
                 CudaResult.MISALIGNED_ADDRESS, f"{message}: misaligned address {address:#x}"

@@ -18,6 +18,7 @@ from .errors import CudaResult, PtxError
 from .index import read_header
 from .inline import SYSTEM_CALLS
 from .module import index_image
+from .profiles import Profile
 from .ptx_text import strip_comments
 
 _WEAK = ("weak", "common")
@@ -39,21 +40,21 @@ class _Symbol:
         return self.directive.linkage == "" and self.directive.kind != "entry"
 
 
-def link(parts: Sequence[tuple[str, bytes]], capability: tuple[int, int]) -> bytes:
+def link(parts: Sequence[tuple[str, bytes]], profile: Profile) -> bytes:
     """Link PTX texts, each with the name that the log calls it by.
 
     Returns:
         One PTX text; the only one there is stays as it is.
 
     Raises:
-        PtxError: A text cannot run on a device of this capability (see `index_image`), or they do
+        PtxError: A text cannot run on a device of this profile (see `index_image`), or they do
             not fit together (`INVALID_SOURCE`).
     """
     texts = []
     names = [name or f"Input {number}" for number, (name, _) in enumerate(parts, 1)]
     for name, image in zip(names, (image.rstrip(b"\0") for _, image in parts), strict=True):
         try:
-            index_image(image, capability)
+            index_image(image, profile)
         except PtxError as error:
             raise PtxError(error.result, f"{name}: {error.log}") from None
         texts.append(strip_comments(image.decode()))

@@ -16,6 +16,7 @@ from .function import Function
 from .index import ModuleSource, index_module
 from .initial import Initial, initial_value
 from .kernel_cache import KernelCode, KernelDescription
+from .profiles import Profile, profile_for
 from .translator import translate
 
 if TYPE_CHECKING:
@@ -24,16 +25,14 @@ if TYPE_CHECKING:
 OLDEST_PTX, NEWEST_PTX = (3, 0), (9, 9)
 
 
-def index_image(
-    image: bytes, capability: tuple[int, int]
-) -> tuple[ModuleSource, dict[str, Initial]]:
+def index_image(image: bytes, profile: Profile) -> tuple[ModuleSource, dict[str, Initial]]:
     """Index a PTX image and check that this device may run it.
 
     Returns:
         The index, and the initial values of the variables that live in device memory.
 
     Raises:
-        PtxError: no PTX, a target beyond `capability`, or an unknown PTX version.
+        PtxError: no PTX, a target that `profile` does not take, or an unknown PTX version.
     """
     if b"\0" in image or not image.strip():
         raise PtxError(CudaResult.INVALID_IMAGE, "the image is not PTX text")
@@ -48,16 +47,15 @@ def index_image(
             f".version {number} is not between {OLDEST_PTX[0]}.{OLDEST_PTX[1]} and "
             f"{NEWEST_PTX[0]}.{NEWEST_PTX[1]}",
         )
-    target = re.match(r"sm_(\d+)(\d)([af]?)$", source.target)
-    if not target:
+    if not re.match(r"sm_\d+\d[af]?$", source.target):
         raise PtxError(CudaResult.INVALID_PTX, f"unknown .target {source.target}")
-    wanted = (int(target[1]), int(target[2]))
-    # What "a" adds to a target is of that very capability; no capability here has a family, "f".
-    if wanted > capability or (target[3] and (target[3], wanted) != ("a", capability)):
+    if not profile.takes(source.target):
+        other = profile_for(source.target)
         raise PtxError(
             CudaResult.NO_BINARY_FOR_GPU,
-            f".target {source.target} needs more than this device's compute capability "
-            f"{capability[0]}.{capability[1]}",
+            f".target {source.target} needs "
+            + (f"--profile {other.name}" if other else "a profile that does not exist")
+            + f"; this device is {profile.name}",
         )
     placed = {
         variable.name: variable
@@ -81,7 +79,7 @@ class Module:
         self._key = gpu.cache.module_key(image, gpu.translation)
         known = gpu.cache.load_index(self._key, image)
         if known is None:
-            known = index_image(image, gpu.compute_capability)
+            known = index_image(image, gpu.translation.profile)
             gpu.cache.save_index(self._key, *known)
         self._source, self._initial = known
         self._place_variables()

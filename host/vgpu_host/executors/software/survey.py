@@ -52,7 +52,7 @@ class Image:
     """
 
     def __init__(self, text: bytes, translation: Translation) -> None:
-        self.source, initial = index_image(text, translation.profile.capability)
+        self.source, initial = index_image(text, translation.profile)
         self._placed = tuple(initial)
         self._translation = translation
 

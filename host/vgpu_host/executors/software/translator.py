@@ -9,16 +9,17 @@ from functools import cached_property
 from .cfg import Block
 from .codegen.emitter import Layout
 from .codegen.kernel import KernelText, generate
-from .device_attributes import LOCAL_PER_THREAD, SHARED_PER_BLOCK
+from .device_attributes import LOCAL_PER_THREAD
 from .errors import CudaResult, PtxError, UnsupportedError
 from .holds import arrange
 from .index import ModuleSource
 from .inline import inline_calls
 from .ir import BITS, Body, definitions, uses
 from .kernel_cache import KernelDescription
-from .launch import PARAMETER_WINDOW
+from .launch import GAP_ROOM, PARAMETER_WINDOW
 from .layout import lay_out
 from .parser import parse_function
+from .profiles import SHARED_PER_BLOCK
 from .translation import Translation
 from .uniformity import Analysis, analyze
 
@@ -83,7 +84,10 @@ class Lowering:
         """Where variables are in the code: with gaps that a checker watches."""
         if "mem" not in self._translation.checks:
             return self.layout
-        return lay_out(self.body, self._source.variables, self._placed, gap=SHARED_GAP)
+        frame = lay_out(self.body, self._source.variables, self._placed, gap=SHARED_GAP)
+        if frame.shared_size > self.layout.shared_size + GAP_ROOM:
+            raise UnsupportedError(f"has {len(frame.shared)} shared variables, too many to check")
+        return frame
 
     @cached_property
     def text(self) -> KernelText:
