@@ -29,8 +29,8 @@ from pathlib import Path
 
 from vgpu_host.executors.software import SoftwareGpu
 from vgpu_host.executors.software.errors import PtxError
+from vgpu_host.executors.software.index import index_module
 from vgpu_host.executors.software.object_cache import default_cache_dir
-from vgpu_host.executors.software.parser import index_module
 from vgpu_host.executors.software.profiles import PROFILES
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.fat_binary import read_fat_binaries
