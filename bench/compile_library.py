@@ -138,6 +138,7 @@ def translate(job: Job) -> list[Result]:
         stack.callback(gpu.close)
         module = gpu.load_module(job.image)
         key = gpu.cache.module_key(job.image, gpu.translation)
+        in_rows = gpu.translation.uses_rows
         for name in job.kernels:
             compiles = name in job.compiles
             start = translated = time.perf_counter()
@@ -150,8 +151,8 @@ def translate(job: Job) -> list[Result]:
             except PtxError as refusal:
                 error = refusal.log
             end = time.perf_counter()
-            if compiles and not error and (stored := gpu.cache.load_kernel(key, name)):
-                size = len(stored[1])
+            if compiles and not error and (code := gpu.cache.load_code(key, name, in_rows)):
+                size = len(code.image)
             results.append(
                 Result(
                     job.number,
