@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import SoftwareGpu
+from vgpu_host.executors.software import SoftwareGpu, processor
 from vgpu_host.executors.software.profiles import PROFILES
 from vgpu_host.executors.software.translation import Translation
 
@@ -169,11 +170,16 @@ def from_registers(registers: Array, shape: tuple[int, ...], element: str, place
     return decode(bits, element)
 
 
-def program(name: str, counts: tuple[int, int, int, int], wide: bool) -> str:
-    """A kernel that loads fragments, multiplies them once and stores the result."""
+def program(
+    name: str, counts: tuple[int, int, int, int], wide: bool = False, before: str = ""
+) -> str:
+    """A kernel that loads fragments, multiplies them once and stores the result.
+
+    `before` stands before the product, where `%lane`, `%on` and the fragments are at hand.
+    """
     kind, size = ("b64", 8) if wide else ("b32", 4)
     text = [HEADER, ".visible .entry f(.param .u64 pd, .param .u64 pa, .param .u64 pb,"]
-    text.append(".param .u64 pc) { .reg .b32 %lane; .reg .b64 %at<5>;")
+    text.append(".param .u64 pc) { .reg .b32 %lane, %none; .reg .pred %on; .reg .b64 %at<5>;")
     register = "f64" if wide else "b32"
     for letter, count in zip("dabc", counts, strict=True):
         text.append(f".reg .{register} %{letter}<{count}>;")
@@ -190,13 +196,14 @@ def program(name: str, counts: tuple[int, int, int, int], wide: bool) -> str:
         "{" + ", ".join(f"%{letter}{r}" for r in range(count)) + "}"
         for letter, count in zip("dabc", counts, strict=True)
     ]
+    text.append(before)
     text.append(f"{name} {', '.join(lists)};")
     text += [f"st.global.{kind} [%at0+{32 * size * r}], %d{r};" for r in range(counts[0])]
     text.append("ret; }")
     return "\n".join(text)
 
 
-def run(device: Device, case: Case, a: Array, b: Array, c: Array) -> Array:
+def run(device: Device, case: Case, a: Array, b: Array, c: Array, before: str = "") -> Array:
     """D for stacks of matrices, through fragments."""
     fragments = [
         to_registers(a, case.a, lambda lane, i: a_place(case, lane, i)),
@@ -206,7 +213,8 @@ def run(device: Device, case: Case, a: Array, b: Array, c: Array) -> Array:
     wide = case.a == "f64"
     results = c.size * BITS[case.d] // (32 * (64 if wide else 32))
     counts = (results, *(len(fragment) for fragment in fragments))
-    function = device.gpu.load_module(program(case.name, counts, wide).encode()).get_function("f")
+    text = program(case.name, counts, wide, before)
+    function = device.gpu.load_module(text.encode()).get_function("f")
     pointers = [device.upload(fragment) for fragment in fragments]
     out = device.zeros(results * 32, np.uint64 if wide else np.uint32)
     function.launch((1, 1, 1), (32, 1, 1), 0, struct.pack("<4Q", out, *pointers))
@@ -295,6 +303,61 @@ def test_product_of_integers(hopper: Device, case: Case) -> None:
     else:
         expected = exact.astype(np.uint64).astype(np.uint32).view(np.int32).astype(np.int64)
     np.testing.assert_array_equal(run(hopper, case, a, b, c), expected)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in INTEGER if case.m == 16 and "8" in case.a], ids=lambda case: case.name
+)
+def test_product_of_bytes_on_processors_that_lack_it(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "has", lambda feature: False)
+    gpu = SoftwareGpu(
+        total_memory=1 << 24,
+        threads=1,
+        cache_dir=tmp_path,
+        translation=Translation(PROFILES["sm_90"]),
+    )
+    a, b, c = stacks(case)
+    c //= 1 << 10
+    np.testing.assert_array_equal(run(Device(gpu), case, a, b, c), a @ b + c)
+    gpu.close()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(8, 8, 16, "s32", "s8", "s8", "s32"),
+        Case(16, 8, 32, "s32", "s8", "s8", "s32"),
+        Case(16, 8, 16, "f32", "f16", "f16", "f32"),
+        Case(16, 8, 4, "f64", "f64", "f64", "f64"),
+    ],
+    ids=lambda case: case.name,
+)
+@pytest.mark.parametrize("threads", [5, 32])
+def test_product_that_starts_from_zero_or_not(hopper: Device, case: Case, threads: int) -> None:
+    """C is zero in all lanes, or only after a move that not all of them do."""
+    a, b, c = stacks(case)
+    wide = case.a == "f64"
+    registers = c.size // 32
+    kind = "b64" if wide else "b32"
+    zeros = [f"mov.{kind} %c{r}, 0;" for r in range(registers)]
+    some = f"mov.u32 %none, {threads}; setp.lt.u32 %on, %lane, %none; " + " ".join(
+        f"@%on mov.{kind} %c{r}, 0;" for r in range(registers)
+    )
+    assert case.d == case.c
+    for before, left in ((" ".join(zeros), 0), (some, 32 - threads)):
+        kept = to_registers(c, case.c, lambda lane, i: c_place(case, case.c, lane, i))
+        kept[:, : 32 - left] = 0
+        start = from_registers(
+            kept, c.shape, case.c, lambda lane, i: c_place(case, case.c, lane, i)
+        )
+        got = run(hopper, case, a, b, c, before)
+        if case.d == "s32":
+            expected = (a @ b + start).astype(np.int64).astype(np.int32)
+            np.testing.assert_array_equal(got, expected)
+        else:
+            np.testing.assert_allclose(got, a @ b + start, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", BINARY, ids=lambda case: case.name)

@@ -7,7 +7,16 @@ to a single-precision sum one after the other, and a f16 accumulator is rounded 
 
 from __future__ import annotations
 
-from vgpu_host.executors.software.ir import Instruction, Operand, Vector
+from collections.abc import Sequence
+
+from vgpu_host.executors.software.ir import (
+    Immediate,
+    Instruction,
+    Operand,
+    Register,
+    Vector,
+    definitions,
+)
 
 from .emitter import Emitter, Value, integer
 from .halves import HALVES, from_single
@@ -35,23 +44,49 @@ def _emit(emitter: Emitter, instruction: Instruction, product: Product) -> None:
     if [len(items) for items in operands] != counts:
         raise emitter.refuse("wrong number of registers in a fragment")
     ptx_type = "f64" if product.types[1] == "f64" else "b32"
-    arguments = [
-        emitter.widen(emitter.read(item, ptx_type)) for items in operands[1:] for item in items
-    ]
-    name = ".".join([instruction.opcode, *instruction.modifiers])
+    from_zero = _starts_from_zero(emitter, instruction, operands[3])
+    read = operands[1:3] if from_zero else operands[1:]
+    arguments = [emitter.widen(emitter.read(item, ptx_type)) for items in read for item in items]
+    name = ".".join([instruction.opcode, *instruction.modifiers, *["zero"] * from_zero])
+    kind = arguments[0].type
 
     def build(values: list[Value]) -> list[Value]:
         b_start, c_start = counts[1], counts[1] + counts[2]
         a, b, c = values[:b_start], values[b_start:c_start], values[c_start:]
+        if from_zero:
+            c = [Value("zeroinitializer", kind, True)] * counts[3]
         return _multiply(emitter, product, instruction.modifiers, a, b, c)
 
-    results = emitter.call_function(name, arguments, [arguments[0].type] * counts[0], build)
+    results = emitter.call_function(name, arguments, [kind] * counts[0], build)
     for item, value in zip(operands[0], results, strict=True):
         emitter.write(item, value)
 
 
 def _items(operand: Operand) -> tuple[Operand, ...]:
     return operand.items if isinstance(operand, Vector) else (operand,)
+
+
+def _starts_from_zero(emitter: Emitter, instruction: Instruction, c: Sequence[Operand]) -> bool:
+    """Whether C is known to be zero, as it is before the first of a row of products."""
+    block = emitter.analysis.blocks[emitter.block].instructions
+    here = next(at for at, other in enumerate(block) if other is instruction)
+    return all(_is_zero(emitter, block[:here], item) for item in c)
+
+
+def _is_zero(emitter: Emitter, earlier: Sequence[Instruction], item: Operand) -> bool:
+    """Whether an operand is zero after some instructions of a block."""
+    if isinstance(item, Immediate):
+        return item.bits == 0
+    if not isinstance(item, Register):
+        return False
+    if item.name in emitter.analysis.constants:
+        return emitter.analysis.constants[item.name] == 0
+    for at in reversed(range(len(earlier))):
+        before = earlier[at]
+        if item.name in definitions(before):
+            is_move = before.opcode == "mov" and before.predicate is None
+            return is_move and _is_zero(emitter, earlier[:at], before.operands[1])
+    return False
 
 
 def _multiply(

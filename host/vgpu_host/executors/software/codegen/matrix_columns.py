@@ -11,14 +11,27 @@ from collections.abc import Sequence
 
 from vgpu_host.executors.software.ir import BITS, WARP_SIZE
 
-from .emitter import Emitter, Value
+from .emitter import Emitter, Value, integer
+from .matrix_layouts import shuffle
 from .matrix_shapes import Product, packed
-from .matrix_steps import AddProduct, Part, define, elements, mix
+from .matrix_steps import (
+    BYTES,
+    AddProduct,
+    Part,
+    add,
+    add_bytes,
+    define,
+    elements,
+    has_bytes,
+    mix,
+)
 
 #: Rows of a tile, which are in two registers; columns of a tile of the accumulator.
 ROWS, _REGISTERS, _COLUMNS = 16, 2, 8
 #: Lanes that share a row of a fragment.
 _GROUP = 4
+#: What makes a signed byte one without a sign, 128 more, in each byte of a word.
+_BIAS = integer(0x80808080, "i32")
 
 
 def multiply_columns(
@@ -40,9 +53,15 @@ def multiply_columns(
         add_product: does one step.
     """
     rows, columns, _ = product.shape
-    a_type = product.types[1]
-    right = _Spread(emitter, product, b)
+    _, a_type, b_type, _ = product.types
     groups = product.depth // (_GROUP * len(product.fragments[1].registers[0][0]))
+    offsets: _Memory | None = None
+    if b_type == "s8" and a_type in ("s8", "u8") and has_bytes():
+        if a_type == "s8":
+            offsets = _offsets(emitter, [b[at : at + groups] for at in range(0, len(b), groups)])
+            a = [emitter.op("xor", register, _BIAS) for register in a]
+        a_type, b_type, add_product = BYTES, BYTES, add_bytes
+    right = _Right(emitter, product, b, b_type)
     results: list[Value] = []
     for top in range(rows // ROWS):
         left: list[list[Part]] = []
@@ -54,15 +73,44 @@ def multiply_columns(
             own = c[first : first + 2 * _REGISTERS]
             # Even columns, then odd ones.
             sums = [part for odd in (0, 1) for part in _turn(emitter, own[odd::2])]
-            numbers = [tile * _COLUMNS + 2 * at + odd for odd in (0, 1) for at in range(_GROUP)]
+            numbers = [2 * at + odd for odd in (0, 1) for at in range(_GROUP)]
+            if offsets:
+                sums = [
+                    add(emitter, total, offsets.spread(tile, _GROUP * number))
+                    for total, number in zip(sums, numbers, strict=True)
+                ]
             for step, pieces in enumerate(left):
                 for piece, column in enumerate(pieces):
                     for index, number in enumerate(numbers):
-                        factor = right.load(step, number, piece)
+                        factor = right.spread(step, tile * _COLUMNS + number, piece)
                         sums[index] = add_product(emitter, sums[index], column, factor)
             turned = [_turn_back(emitter, sums[at : at + _GROUP]) for at in (0, _GROUP)]
             results += [value for pair in zip(*turned, strict=True) for value in pair]
     return results
+
+
+def _offsets(emitter: Emitter, tiles: Sequence[Sequence[Value]]) -> _Memory:
+    """What to add to each column, in the first lane that holds it, when bytes of A are raised.
+
+    They are taken without their sign, so that each is 128 too large: the sum is too large by 128
+    times that of the column of B.
+    """
+    bias = Part(f"splat ({_BIAS})", "i32", ROWS)
+    found: list[Part] = []
+    for registers in tiles:
+        sums = [Part("zeroinitializer", "i32", ROWS) for _ in (0, 1)]
+        for register in registers:
+            for half in (0, 1):
+                sums[half] = add_bytes(
+                    emitter, sums[half], bias, _cut(emitter, register, half * ROWS)
+                )
+        total = _join(emitter, sums)
+        for distance in (1, 2):
+            order = [lane ^ distance for lane in range(WARP_SIZE)]
+            total = emitter.op("add", total, shuffle(emitter, total, total, order))
+        negative = emitter.op("sub", integer(0, "i32"), total)
+        found.append(Part(negative.ref, "i32", WARP_SIZE))
+    return _Memory(emitter, found)
 
 
 def _columns(emitter: Emitter, registers: Sequence[Value], a_type: str) -> list[list[Part]]:
@@ -79,51 +127,58 @@ def _columns(emitter: Emitter, registers: Sequence[Value], a_type: str) -> list[
     return result
 
 
-class _Spread:
-    """The elements of B in memory, to be read into all lanes."""
+class _Memory:
+    """Vectors in memory, each of whose elements can be read into all lanes."""
 
-    def __init__(self, emitter: Emitter, product: Product, registers: Sequence[Value]) -> None:
+    def __init__(self, emitter: Emitter, vectors: Sequence[Part]) -> None:
         self._emitter = emitter
-        self._holders = product.fragments[2].holders()
-        self._b_type = product.types[2]
-        values: list[Part] = []
-        for register in registers:
-            if self._b_type == "f16":
-                kind = f"<{2 * WARP_SIZE} x half>"
-                halves = define(emitter, f"bitcast {register} to {kind}", "half", 2 * WARP_SIZE)
-                values.append(_extend(emitter, halves))
-                continue
-            words = elements(emitter, register, self._b_type)
-            self._pieces = len(words[0])
-            values += [Part(v.ref, v.type, WARP_SIZE) for pieces in words for v in pieces]
-        first = values[0]
-        self._type, self._size = first.type, BITS[first.type] // 8
-        kind = f"[{len(values)} x {first.llvm_type}]"
+        self._like = vectors[0]
+        kind = f"[{len(vectors)} x {vectors[0].llvm_type}]"
         self._start = emitter.define(f"alloca {kind}, align 64", "ptr")
-        for index, value in enumerate(values):
-            emitter.line(f"store {value}, {self._at(index * first.count)}, align 64")
+        for index, vector in enumerate(vectors):
+            emitter.line(f"store {vector}, {self._at(index, 0)}, align 64")
         # LLVM would take elements out of the vectors again, at the cost of a shuffle for each.
         emitter.line(f'call void asm sideeffect "", "r,~{{memory}}"({self._start})')
 
-    def _at(self, element: int) -> Value:
-        offset = element * self._size
+    def _at(self, vector: int, index: int) -> Value:
+        offset = (vector * self._like.count + index) * BITS[self._like.type] // 8
         return self._emitter.define(f"getelementptr i8, {self._start}, i64 {offset}", "ptr")
 
-    def _place(self, row: int, column: int, piece: int) -> int:
-        register, index, lane = self._holders[row, column]
-        count = packed(self._b_type) if self._b_type in ("f16", "bf16") else 1
-        if self._b_type == "f16":
-            return (register * WARP_SIZE + lane) * count + index
-        return ((register * count + index) * self._pieces + piece) * WARP_SIZE + lane
-
-    def load(self, row: int, column: int, piece: int) -> Part:
+    def spread(self, vector: int, index: int) -> Part:
         """One element for all rows."""
-        emitter = self._emitter
-        place = self._at(self._place(row, column, piece))
-        one = emitter.define(f"load {self._type}, {place}", self._type)
-        kind = f"<{ROWS} x {self._type}>"
-        first = define(emitter, f"insertelement {kind} poison, {one}, i32 0", self._type, ROWS)
+        emitter, kind = self._emitter, self._like.type
+        one = emitter.define(f"load {kind}, {self._at(vector, index)}", kind)
+        target = f"<{ROWS} x {kind}>"
+        first = define(emitter, f"insertelement {target} poison, {one}, i32 0", kind, ROWS)
         return mix(emitter, (first, first), [0] * ROWS)
+
+
+class _Right:
+    """The right operand, to be read element by element."""
+
+    def __init__(
+        self, emitter: Emitter, product: Product, registers: Sequence[Value], b_type: str
+    ) -> None:
+        self._holders = product.fragments[2].holders()
+        self._is_half = b_type == "f16"
+        vectors: list[Part] = []
+        for register in registers:
+            if self._is_half:
+                count = 2 * WARP_SIZE
+                words = f"bitcast {register} to <{count} x half>"
+                vectors.append(_extend(emitter, define(emitter, words, "half", count)))
+                continue
+            found = elements(emitter, register, b_type)
+            self._count, self._pieces = len(found), len(found[0])
+            vectors += [Part(v.ref, v.type, WARP_SIZE) for pieces in found for v in pieces]
+        self._memory = _Memory(emitter, vectors)
+
+    def spread(self, row: int, column: int, piece: int) -> Part:
+        """One element for all rows."""
+        register, index, lane = self._holders[row, column]
+        if self._is_half:
+            return self._memory.spread(register, packed("f16") * lane + index)
+        return self._memory.spread((register * self._count + index) * self._pieces + piece, lane)
 
 
 def _extend(emitter: Emitter, halves: Part) -> Part:

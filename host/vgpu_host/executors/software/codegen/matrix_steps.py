@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from vgpu_host.executors.software import processor
 from vgpu_host.executors.software.ir import WARP_SIZE
 
 from .emitter import Emitter, Value, integer
@@ -28,6 +29,9 @@ class Part:
     def __str__(self) -> str:
         return f"{self.llvm_type} {self.ref}"
 
+
+#: Words of four bytes that are multiplied as they are, those of A without a sign, those of B with.
+BYTES = "bytes"
 
 #: Makes a + b * c.
 AddProduct = Callable[[Emitter, Part, Part, Part], Part]
@@ -61,7 +65,7 @@ def elements(emitter: Emitter, register: Value, element: str) -> list[list[Value
             return [[emitter.bits(register, "float")]]
         case "f64" | "s32" | "b1":
             return [[register]]
-    return [_pairs(emitter, register, element)]
+    return [[register]] if element == BYTES else [_pairs(emitter, register, element)]
 
 
 def _pairs(emitter: Emitter, word: Value, element: str) -> list[Value]:
@@ -81,6 +85,8 @@ def _pairs(emitter: Emitter, word: Value, element: str) -> list[Value]:
 
 def step_of(a_type: str, modifiers: Sequence[str]) -> AddProduct:
     """One step of a product, by the type of A."""
+    if a_type == BYTES:
+        return add_bytes
     if a_type == "b1":
         return _add_unequal_bits if "xor" in modifiers else _add_equal_bits
     return _add_pairs if a_type in INTEGERS else _fuse
@@ -103,8 +109,25 @@ def _add_pairs(emitter: Emitter, total: Part, a: Part, b: Part) -> Part:
     product = define(emitter, f"mul {wide[0]}, {wide[1].ref}", "i32", count)
     for first in (0, 1):
         half = mix(emitter, (product, product), range(first, count, 2))
-        total = _like(emitter, f"add {total}, {half.ref}", total)
+        total = add(emitter, total, half)
     return total
+
+
+def add(emitter: Emitter, a: Part, b: Part) -> Part:
+    """The sum of two vectors of integers."""
+    return _like(emitter, f"add {a}, {b.ref}", a)
+
+
+def has_bytes() -> bool:
+    """Whether this processor multiplies and adds bytes in one instruction."""
+    return processor.has("avx512vnni")
+
+
+def add_bytes(emitter: Emitter, total: Part, a: Part, b: Part) -> Part:
+    """Adds the products of four bytes, where `has_bytes`; for 16 elements."""
+    name, kind = "llvm.x86.avx512.vpdpbusd.512", total.llvm_type
+    emitter.declarations.add(f"declare {kind} @{name}({kind}, {kind}, {kind})")
+    return _like(emitter, f"call {kind} @{name}({total}, {a}, {b})", total)
 
 
 def _add_equal_bits(emitter: Emitter, total: Part, a: Part, b: Part) -> Part:
@@ -118,8 +141,7 @@ def _add_unequal_bits(emitter: Emitter, total: Part, a: Part, b: Part) -> Part:
 def _add_bits(emitter: Emitter, total: Part, bits: Part) -> Part:
     kind, name = total.llvm_type, f"llvm.ctpop.v{total.count}i32"
     emitter.declarations.add(f"declare {kind} @{name}({kind})")
-    count = _like(emitter, f"call {kind} @{name}({bits})", total)
-    return _like(emitter, f"add {total}, {count.ref}", total)
+    return add(emitter, total, _like(emitter, f"call {kind} @{name}({bits})", total))
 
 
 def _like(emitter: Emitter, expression: str, like: Part) -> Part:
