@@ -102,6 +102,60 @@ def test_directed_rounding(device: Device, operation: str, mode: str) -> None:
     same(got, np.array(expected, np.float32))
 
 
+TINY, SMALLEST, LARGEST = 2.0**-1022, 2.0**-1074, float(np.finfo(np.float64).max)
+TINY_F, SMALLEST_F, LARGEST_F = 2.0**-126, 2.0**-149, float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "operands", "expected"),
+    [
+        ("mul.rz.f64", (1.75 * TINY, 0.5 + 2**-52), 0.875 * TINY + SMALLEST),
+        ("mul.rp.f64", (SMALLEST, SMALLEST), SMALLEST),
+        ("mul.rm.f64", (-SMALLEST, SMALLEST), -SMALLEST),
+        ("mul.rz.f64", (LARGEST, 2.0), LARGEST),
+        ("mul.rm.f64", (INF, 2.0), INF),
+        ("div.rp.f64", (SMALLEST, 3.0), SMALLEST),
+        ("div.rz.f64", (2.0**-960, 3.0), float.fromhex("0x1.5555555555555p-962")),
+        ("div.rp.f64", (2.0**-960, 3.0), float.fromhex("0x1.5555555555556p-962")),
+        ("div.rm.f64", (1.0, 0.0), INF),
+        ("sqrt.rz.f64", (3 * SMALLEST,), float.fromhex("0x1.bb67ae8584caap-537")),
+        ("sqrt.rp.f64", (3 * SMALLEST,), float.fromhex("0x1.bb67ae8584cabp-537")),
+        ("add.rz.f64", (LARGEST, LARGEST), LARGEST),
+        ("add.rm.f64", (-LARGEST, -1.0), -INF),
+        ("add.rm.f64", (1.0, -1.0), -0.0),
+        ("sub.rm.f64", (0.0, 0.0), -0.0),
+        ("add.rm.f64", (0.0, 0.0), 0.0),
+        ("mul.rz.f32", (1.75 * TINY_F, 0.5 + 2**-23), 0.875 * TINY_F + SMALLEST_F),
+        ("mul.rp.f32", (SMALLEST_F, SMALLEST_F), SMALLEST_F),
+        ("div.rm.f32", (-SMALLEST_F, 3.0), -SMALLEST_F),
+        ("sqrt.rp.f32", (3 * SMALLEST_F,), float.fromhex("0x1.3988e2p-74")),
+        ("add.rz.f32", (LARGEST_F, LARGEST_F), LARGEST_F),
+        ("sub.rm.f32", (2.0, 2.0), -0.0),
+        ("fma.rm.f32", (2.0, 3.0, -6.0), -0.0),
+    ],
+)
+def test_directed_rounding_at_the_limits(
+    device: Device, instruction: str, operands: tuple[float, ...], expected: float
+) -> None:
+    dtype = np.float64 if instruction.endswith("f64") else np.float32
+    sources = ", ".join(f"%{name}" for name, _ in zip("abc", operands, strict=False))
+    inputs = [np.array([value], dtype) for value in operands]
+    got = device.run_lanes(f"{instruction} %d, {sources};", inputs, dtype)
+    same(got, np.array([expected], dtype))
+
+
+def test_flushed_results_of_directed_rounding(device: Device) -> None:
+    tiny, half = np.array([TINY_F], np.float32), np.array([0.3], np.float32)
+    got = device.run_lanes("mul.rp.ftz.f32 %d, %a, %b;", [tiny, half], np.float32)
+    assert got.tolist() == [0.0]
+
+
+def test_select_by_sign_flushes_only_what_it_compares(device: Device) -> None:
+    small, sign = np.array([SMALLEST_F], np.float32), np.array([-SMALLEST_F], np.float32)
+    text = "slct.ftz.f32.f32 %d, %a, 0f00000000, %b; add.f32 %f0, %d, %d;"
+    assert device.run_lanes(text, [small, sign], np.float32).tolist() == [SMALLEST_F]
+
+
 @pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
 def test_fused_multiply_add(device: Device, mode: str) -> None:
     rng = np.random.default_rng(4)

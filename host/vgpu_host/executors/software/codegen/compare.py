@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vgpu_host.executors.software.ir import STORAGE, Instruction, Pair, Register
+from vgpu_host.executors.software.ir import STORAGE, Instruction, Pair, Register, size_of
 
 from .emitter import Emitter, Value, integer, real
 from .halves import HALVES, PACKED, flush, to_single
@@ -149,7 +149,9 @@ def emit_select_by_sign(emitter: Emitter, instruction: Instruction) -> None:
     """`slct`: the first operand where the third is not negative."""
     result_type, sign_type = instruction.modifiers[-2:]
     target, first, second, sign = instruction.operands
-    a, b = emitter.read(first, result_type), emitter.read(second, result_type)
+    # As bits: `.ftz` flushes what is compared, not what is chosen.
+    bits = f"b{8 * size_of(result_type)}"
+    a, b = emitter.read(first, bits), emitter.read(second, bits)
     number = emitter.read(sign, sign_type)
     if sign_type == "f32":
         condition = emitter.compare("fcmp oge", number, real(0.0))
