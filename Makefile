@@ -7,7 +7,7 @@ CLANG_FORMAT := $(BIN)/clang-format
 DRIVER_SOURCES := $(wildcard guest/driver/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-device test-vm test-gpu lint format abi cuda workloads guests \
+.PHONY: help setup run test test-unit test-device test-vm test-gpu fuzz lint format abi cuda workloads guests \
 	deb smoke bench clean
 
 help: ## List the targets
@@ -39,6 +39,9 @@ test-vm: setup cuda guests ## Run the tests that boot a virtual machine
 
 test-gpu: setup cuda workloads ## Run the tests on a physical GPU
 	$(BIN)/pytest -m gpu tests
+
+fuzz: setup ## Run a thousand random PTX programs and mutations on the software GPU
+	$(BIN)/python -m tests.ptx_fuzz --count 1000 --mutations 500 --reduce
 
 lint: setup ## Check style, types, layering, and that generated files are fresh
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Random PTX programs, run by the software GPU and by a plain interpreter of its own."""
