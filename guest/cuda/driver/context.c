@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Contexts: the device's primary one and those that cuCtxCreate makes, and each
- * thread's stack of current contexts. Objects of contexts are never reused, so a
- * stale handle is always recognised.
+ * Life and errors of contexts. Objects of contexts are never reused, so a stale
+ * handle is always recognised.
  */
-#include <stdlib.h>
-#include <string.h>
-
-#include "internal.h"
+#include "context.h"
 
 #define CONTEXT_API_VERSION 3020u
 
@@ -20,10 +16,12 @@ static struct vgpu_pool contexts = {
 
 static_assert(sizeof(struct vgpu_context) <= 128, "a context fits its pool");
 
-static pthread_mutex_t life_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct vgpu_context *primary;  /* life_lock */
-static unsigned int primary_retained; /* life_lock */
-static unsigned int primary_flags;    /* life_lock */
+static pthread_mutex_t references_lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct vgpu_context *vgpu_context_take(void)
+{
+	return vgpu_pool_take(&contexts);
+}
 
 struct vgpu_context *vgpu_context_from_handle(CUcontext handle)
 {
@@ -46,31 +44,6 @@ CUresult vgpu_context_check(struct vgpu_context *context)
 	return status ? (CUresult)status : CUDA_SUCCESS;
 }
 
-CUresult vgpu_current_any(struct vgpu_context **context)
-{
-	struct vgpu_thread *thread;
-	CUresult status = vgpu_check_initialized();
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	thread = vgpu_thread();
-	if (!thread)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	if (!thread->depth || !thread->stack[thread->depth - 1])
-		return CUDA_ERROR_INVALID_CONTEXT;
-	*context = thread->stack[thread->depth - 1];
-	return atomic_load_explicit(&(*context)->id, memory_order_relaxed)
-		       ? CUDA_SUCCESS
-		       : CUDA_ERROR_CONTEXT_IS_DESTROYED;
-}
-
-CUresult vgpu_current(struct vgpu_context **context)
-{
-	CUresult status = vgpu_current_any(context);
-
-	return status == CUDA_SUCCESS ? vgpu_context_check(*context) : status;
-}
-
 CUresult vgpu_context_note(struct vgpu_context *context, CUresult status)
 {
 	int none = 0;
@@ -91,27 +64,7 @@ CUresult vgpu_context_call(struct vgpu_context *context, void *command, size_t b
 	return vgpu_context_note(context, vgpu_call(command, bytes, tail, tail_bytes, reply));
 }
 
-static CUresult push(struct vgpu_context *context)
-{
-	struct vgpu_thread *thread = vgpu_thread();
-
-	if (!thread)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	if (thread->depth == thread->room) {
-		uint32_t room = thread->room ? 2 * thread->room : 8;
-		void *larger = realloc(thread->stack, room * sizeof(*thread->stack));
-
-		if (!larger)
-			return CUDA_ERROR_OUT_OF_MEMORY;
-		thread->stack = larger;
-		thread->room = room;
-	}
-	thread->stack[thread->depth++] = context;
-	return CUDA_SUCCESS;
-}
-
-/* Brings a context to life on the device. */
-static CUresult make(struct vgpu_context *context, unsigned int flags)
+CUresult vgpu_context_make(struct vgpu_context *context, unsigned int flags)
 {
 	struct vgpu_cmd_context_create command = vgpu_encode_context_create(0, flags);
 	struct vgpu_reply reply;
@@ -132,7 +85,7 @@ static CUresult make(struct vgpu_context *context, unsigned int flags)
 	return CUDA_SUCCESS;
 }
 
-static CUresult destroy(struct vgpu_context *context)
+CUresult vgpu_context_destroy(struct vgpu_context *context)
 {
 	struct vgpu_cmd_context_destroy command =
 		vgpu_encode_context_destroy(vgpu_context_handle(context));
@@ -156,7 +109,7 @@ static CUresult destroy(struct vgpu_context *context)
 										    : status;
 }
 
-static CUresult check_flags(unsigned int flags)
+CUresult vgpu_context_check_flags(unsigned int flags)
 {
 	unsigned int scheduling = flags & CU_CTX_SCHED_MASK;
 
@@ -167,7 +120,7 @@ static CUresult check_flags(unsigned int flags)
 	return scheduling & (scheduling - 1) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
 
-static CUresult check_device(CUdevice device)
+CUresult vgpu_check_device(CUdevice device)
 {
 	CUresult status = vgpu_check_initialized();
 
@@ -179,18 +132,18 @@ static CUresult check_device(CUdevice device)
 static CUresult create(CUcontext *out, unsigned int flags, CUdevice device)
 {
 	struct vgpu_context *context;
-	CUresult status = check_device(device);
+	CUresult status = vgpu_check_device(device);
 
 	if (status == CUDA_SUCCESS)
-		status = out ? check_flags(flags) : CUDA_ERROR_INVALID_VALUE;
+		status = out ? vgpu_context_check_flags(flags) : CUDA_ERROR_INVALID_VALUE;
 	if (status != CUDA_SUCCESS)
 		return status;
 	context = vgpu_pool_take(&contexts);
 	if (!context)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	status = make(context, flags);
+	status = vgpu_context_make(context, flags);
 	if (status == CUDA_SUCCESS)
-		status = push(context);
+		status = vgpu_push_current(context);
 	if (status == CUDA_SUCCESS)
 		*out = (CUcontext)context;
 	else
@@ -240,7 +193,7 @@ CUresult cuCtxDestroy_v2(CUcontext handle)
 	thread = vgpu_thread();
 	if (thread && thread->depth && thread->stack[thread->depth - 1] == context)
 		thread->depth--;
-	return destroy(context);
+	return vgpu_context_destroy(context);
 }
 
 CUresult cuCtxDestroy(CUcontext handle)
@@ -257,9 +210,9 @@ CUresult cuCtxAttach(CUcontext *out, unsigned int flags)
 		return status;
 	if (!out || flags)
 		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&life_lock);
+	pthread_mutex_lock(&references_lock);
 	context->references++;
-	pthread_mutex_unlock(&life_lock);
+	pthread_mutex_unlock(&references_lock);
 	*out = (CUcontext)context;
 	return CUDA_SUCCESS;
 }
@@ -274,393 +227,8 @@ CUresult cuCtxDetach(CUcontext handle)
 		return status;
 	if ((CUcontext)context != handle || context->primary)
 		return CUDA_ERROR_INVALID_CONTEXT;
-	pthread_mutex_lock(&life_lock);
+	pthread_mutex_lock(&references_lock);
 	last = --context->references == 0;
-	pthread_mutex_unlock(&life_lock);
+	pthread_mutex_unlock(&references_lock);
 	return last ? cuCtxDestroy_v2(handle) : CUDA_SUCCESS;
-}
-
-CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device)
-{
-	CUresult status = check_device(device);
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	if (!out)
-		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&life_lock);
-	if (!primary) {
-		primary = vgpu_pool_take(&contexts);
-		if (primary)
-			primary->primary = true;
-		else
-			status = CUDA_ERROR_OUT_OF_MEMORY;
-	}
-	if (status == CUDA_SUCCESS && !atomic_load(&primary->id))
-		status = make(primary, primary_flags);
-	if (status == CUDA_SUCCESS) {
-		primary_retained++;
-		*out = (CUcontext)primary;
-	}
-	pthread_mutex_unlock(&life_lock);
-	return status;
-}
-
-CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
-{
-	CUresult status = check_device(device);
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	pthread_mutex_lock(&life_lock);
-	if (!primary_retained)
-		status = CUDA_ERROR_INVALID_CONTEXT;
-	else if (--primary_retained == 0 && atomic_load(&primary->id))
-		status = destroy(primary);
-	pthread_mutex_unlock(&life_lock);
-	return status;
-}
-
-CUresult cuDevicePrimaryCtxRelease(CUdevice device)
-{
-	return cuDevicePrimaryCtxRelease_v2(device);
-}
-
-CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
-{
-	CUresult status = check_device(device);
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	pthread_mutex_lock(&life_lock);
-	if (primary && atomic_load(&primary->id)) {
-		status = destroy(primary);
-		/* Whoever retained it goes on with an empty context, as after a real reset. */
-		if (status == CUDA_SUCCESS && primary_retained)
-			status = make(primary, primary_flags);
-	}
-	pthread_mutex_unlock(&life_lock);
-	return status;
-}
-
-CUresult cuDevicePrimaryCtxReset(CUdevice device)
-{
-	return cuDevicePrimaryCtxReset_v2(device);
-}
-
-CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags)
-{
-	CUresult status = check_device(device);
-
-	if (status == CUDA_SUCCESS)
-		status = check_flags(flags);
-	if (status != CUDA_SUCCESS)
-		return status;
-	pthread_mutex_lock(&life_lock);
-	primary_flags = flags;
-	if (primary)
-		primary->flags = flags;
-	pthread_mutex_unlock(&life_lock);
-	return CUDA_SUCCESS;
-}
-
-CUresult cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned int flags)
-{
-	return cuDevicePrimaryCtxSetFlags_v2(device, flags);
-}
-
-CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags, int *active)
-{
-	CUresult status = check_device(device);
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	if (!flags || !active)
-		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&life_lock);
-	*flags = primary_flags;
-	*active = primary && atomic_load(&primary->id);
-	pthread_mutex_unlock(&life_lock);
-	return CUDA_SUCCESS;
-}
-
-CUresult cuCtxPushCurrent_v2(CUcontext handle)
-{
-	struct vgpu_context *context;
-	CUresult status = vgpu_check_initialized();
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	context = vgpu_context_from_handle(handle);
-	return context ? push(context) : CUDA_ERROR_INVALID_CONTEXT;
-}
-
-CUresult cuCtxPushCurrent(CUcontext handle)
-{
-	return cuCtxPushCurrent_v2(handle);
-}
-
-CUresult cuCtxPopCurrent_v2(CUcontext *out)
-{
-	struct vgpu_thread *thread;
-	CUresult status = vgpu_check_initialized();
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	thread = vgpu_thread();
-	if (!thread || !thread->depth)
-		return CUDA_ERROR_INVALID_CONTEXT;
-	thread->depth--;
-	if (out)
-		*out = (CUcontext)thread->stack[thread->depth];
-	return CUDA_SUCCESS;
-}
-
-CUresult cuCtxPopCurrent(CUcontext *out)
-{
-	return cuCtxPopCurrent_v2(out);
-}
-
-CUresult cuCtxSetCurrent(CUcontext handle)
-{
-	struct vgpu_context *context = NULL;
-	struct vgpu_thread *thread;
-	CUresult status = vgpu_check_initialized();
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	if (handle) {
-		context = vgpu_context_from_handle(handle);
-		if (!context)
-			return CUDA_ERROR_INVALID_CONTEXT;
-	}
-	thread = vgpu_thread();
-	if (!thread)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	if (!context) {
-		if (thread->depth)
-			thread->depth--;
-		return CUDA_SUCCESS;
-	}
-	if (!thread->depth)
-		return push(context);
-	thread->stack[thread->depth - 1] = context;
-	return CUDA_SUCCESS;
-}
-
-CUresult cuCtxGetCurrent(CUcontext *out)
-{
-	struct vgpu_thread *thread;
-	CUresult status = vgpu_check_initialized();
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	thread = vgpu_thread();
-	if (!out || !thread)
-		return CUDA_ERROR_INVALID_VALUE;
-	*out = thread->depth ? (CUcontext)thread->stack[thread->depth - 1] : NULL;
-	return CUDA_SUCCESS;
-}
-
-/* The context that a `_v2` call names, or the current one. */
-static CUresult named(CUcontext handle, struct vgpu_context **context)
-{
-	CUresult status;
-
-	if (!handle)
-		return vgpu_current(context);
-	status = vgpu_check_initialized();
-	if (status != CUDA_SUCCESS)
-		return status;
-	*context = vgpu_context_from_handle(handle);
-	return *context ? vgpu_context_check(*context) : CUDA_ERROR_INVALID_CONTEXT;
-}
-
-CUresult cuCtxGetDevice_v2(CUdevice *device, CUcontext handle)
-{
-	struct vgpu_context *context;
-	CUresult status = named(handle, &context);
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	if (!device)
-		return CUDA_ERROR_INVALID_VALUE;
-	*device = 0;
-	return CUDA_SUCCESS;
-}
-
-CUresult cuCtxGetDevice(CUdevice *device)
-{
-	return cuCtxGetDevice_v2(device, NULL);
-}
-
-CUresult cuCtxSynchronize_v2(CUcontext handle)
-{
-	struct vgpu_cmd_context_synchronize command;
-	struct vgpu_context *context;
-	struct vgpu_reply reply;
-	CUresult deferred;
-	CUresult status = named(handle, &context);
-
-	if (status == CUDA_SUCCESS)
-		status = vgpu_capture_check_context(context);
-	if (status == CUDA_SUCCESS)
-		status = vgpu_capture_check_unsafe();
-	if (status != CUDA_SUCCESS)
-		return status;
-	vgpu_host_functions_wait_all(context);
-	command = vgpu_encode_context_synchronize(vgpu_context_handle(context));
-	status = vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
-	vgpu_output_print();
-	deferred = vgpu_context_take_deferred(context);
-	return status == CUDA_SUCCESS ? deferred : status;
-}
-
-CUresult cuCtxSynchronize(void)
-{
-	return cuCtxSynchronize_v2(NULL);
-}
-
-CUresult cuCtxSetLimit(CUlimit limit, size_t value)
-{
-	struct vgpu_cmd_context_set_limit command;
-	struct vgpu_context *context;
-	struct vgpu_reply reply;
-	CUresult status = vgpu_current(&context);
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	command = vgpu_encode_context_set_limit(vgpu_context_handle(context), limit, value);
-	return vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
-}
-
-CUresult cuCtxGetLimit(size_t *value, CUlimit limit)
-{
-	struct vgpu_cmd_context_get_limit command;
-	struct vgpu_context *context;
-	struct vgpu_reply reply;
-	CUresult status = vgpu_current(&context);
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	if (!value)
-		return CUDA_ERROR_INVALID_VALUE;
-	command = vgpu_encode_context_get_limit(vgpu_context_handle(context), limit);
-	status = vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
-	if (status == CUDA_SUCCESS)
-		*value = reply.result[0];
-	return status;
-}
-
-CUresult cuCtxGetFlags(unsigned int *flags)
-{
-	struct vgpu_context *context;
-	CUresult status = vgpu_current(&context);
-
-	if (status == CUDA_SUCCESS && !flags)
-		status = CUDA_ERROR_INVALID_VALUE;
-	if (status == CUDA_SUCCESS)
-		*flags = context->flags;
-	return status;
-}
-
-CUresult cuCtxSetFlags(unsigned int flags)
-{
-	struct vgpu_context *context;
-	CUresult status = vgpu_current(&context);
-
-	if (status == CUDA_SUCCESS)
-		status = check_flags(flags);
-	if (status == CUDA_SUCCESS)
-		context->flags = flags;
-	return status;
-}
-
-CUresult cuCtxGetId(CUcontext handle, unsigned long long *id)
-{
-	struct vgpu_context *context;
-	CUresult status = named(handle, &context);
-
-	if (status == CUDA_SUCCESS && !id)
-		status = CUDA_ERROR_INVALID_VALUE;
-	if (status == CUDA_SUCCESS)
-		*id = atomic_load(&context->id);
-	return status;
-}
-
-CUresult cuCtxGetApiVersion(CUcontext handle, unsigned int *version)
-{
-	struct vgpu_context *context;
-	CUresult status = named(handle, &context);
-
-	if (status == CUDA_SUCCESS && !version)
-		status = CUDA_ERROR_INVALID_VALUE;
-	if (status == CUDA_SUCCESS)
-		*version = context->api_version;
-	return status;
-}
-
-/* Cache and bank preferences are hints by definition; a device without the choice keeps them. */
-CUresult cuCtxGetCacheConfig(CUfunc_cache *config)
-{
-	struct vgpu_context *context;
-	CUresult status = vgpu_current(&context);
-
-	if (status == CUDA_SUCCESS && !config)
-		status = CUDA_ERROR_INVALID_VALUE;
-	if (status == CUDA_SUCCESS)
-		*config = context->cache_config;
-	return status;
-}
-
-CUresult cuCtxSetCacheConfig(CUfunc_cache config)
-{
-	struct vgpu_context *context;
-	CUresult status = vgpu_current(&context);
-
-	if (status == CUDA_SUCCESS && (unsigned int)config > CU_FUNC_CACHE_PREFER_EQUAL)
-		status = CUDA_ERROR_INVALID_VALUE;
-	if (status == CUDA_SUCCESS)
-		context->cache_config = config;
-	return status;
-}
-
-CUresult cuCtxGetSharedMemConfig(CUsharedconfig *config)
-{
-	struct vgpu_context *context;
-	CUresult status = vgpu_current(&context);
-
-	if (status == CUDA_SUCCESS && !config)
-		status = CUDA_ERROR_INVALID_VALUE;
-	if (status == CUDA_SUCCESS)
-		*config = context->shared_config;
-	return status;
-}
-
-CUresult cuCtxSetSharedMemConfig(CUsharedconfig config)
-{
-	struct vgpu_context *context;
-	CUresult status = vgpu_current(&context);
-
-	if (status == CUDA_SUCCESS &&
-	    (unsigned int)config > CU_SHARED_MEM_CONFIG_EIGHT_BYTE_BANK_SIZE)
-		status = CUDA_ERROR_INVALID_VALUE;
-	if (status == CUDA_SUCCESS)
-		context->shared_config = config;
-	return status;
-}
-
-CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest)
-{
-	struct vgpu_context *context;
-	CUresult status = vgpu_current(&context);
-
-	if (status != CUDA_SUCCESS)
-		return status;
-	/* Every stream has the same priority: 0 is the documented range of such a device. */
-	if (least)
-		*least = 0;
-	if (greatest)
-		*greatest = 0;
-	return CUDA_SUCCESS;
 }

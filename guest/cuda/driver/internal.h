@@ -145,7 +145,7 @@ void vgpu_pool_give(struct vgpu_pool *pool, void *object);
 bool vgpu_pool_holds(const struct vgpu_pool *pool, const void *handle);
 void vgpu_pool_each(struct vgpu_pool *pool, void (*visit)(void *object, void *data), void *data);
 
-/* context.c */
+/* context.c, context_current.c */
 
 struct vgpu_stream;
 struct vgpu_capture;
