@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from .arena import round_up
-from .codegen.emitter import Layout
 from .ir import Address, Body, Instruction, Operand, Pair, Symbol, Variable, Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a kernel's variables live: byte offsets in shared, local and parameter space.
+
+    `globals` are the module variables that it uses, in the order of the table of their addresses
+    that a launch brings along; `shared_variables` are name, offset and size of each that has one.
+    """
+
+    shared: dict[str, int]
+    shared_size: int
+    local: dict[str, int]
+    local_size: int
+    parameters: dict[str, int]
+    parameter_size: int
+    globals: tuple[str, ...]
+    shared_variables: tuple[tuple[str, int, int], ...]
 
 
 def symbols_of(operands: Iterable[Operand]) -> set[str]:

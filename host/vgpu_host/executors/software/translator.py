@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import cached_property
 
 from .cfg import Block
-from .codegen.emitter import Layout
 from .codegen.kernel import KernelText, generate
 from .device_attributes import LOCAL_PER_THREAD
 from .errors import CudaResult, PtxError, UnsupportedError
@@ -17,7 +16,7 @@ from .inline import inline_calls
 from .ir import BITS, Body, definitions, uses
 from .kernel_cache import KernelDescription
 from .launch import GAP_ROOM, PARAMETER_WINDOW
-from .layout import lay_out
+from .layout import Layout, lay_out
 from .parser import parse_function
 from .profiles import SHARED_PER_BLOCK
 from .translation import Translation

@@ -9,6 +9,7 @@ from .emitter import Emitter, Value, integer, real
 from .halves import HALVES, PACKED, from_double, from_single, to_odd, to_single
 from .registry import handles
 from .rounding import adjust
+from .saturation import saturate
 
 _TYPES = "u8 s8 u16 s16 u32 s32 u64 s64 f16 bf16 f32 f64 tf32"
 _TO_INTEGER = {"rni": "roundeven", "rzi": "trunc", "rmi": "floor", "rpi": "ceil"}
@@ -48,22 +49,13 @@ def _mode(instruction: Instruction, modes: tuple[str, ...]) -> str | None:
     return next((name for name in modes if name in instruction.modifiers), None)
 
 
-def _clamp(emitter: Emitter, instruction: Instruction, value: Value) -> Value:
-    if "relu" in instruction.modifiers:
-        return emitter.intrinsic("maximum", value, Value("0.0", value.type))
-    if "sat" not in instruction.modifiers:
-        return value
-    above = emitter.intrinsic("maximumnum", value, Value("0.0", value.type))
-    return emitter.intrinsic("minimumnum", above, Value("1.0", value.type))
-
-
 def _float_to_float(
     emitter: Emitter, instruction: Instruction, value: Value, source: str, target: str
 ) -> Value:
     whole = _mode(instruction, tuple(_TO_INTEGER))
     if whole:
         value = emitter.intrinsic(_TO_INTEGER[whole], value)
-    value = _clamp(emitter, instruction, value)
+    value = saturate(emitter, instruction, value)
     return _narrow(emitter, value, target, _mode(instruction, _DIRECTED))
 
 
@@ -106,14 +98,14 @@ def _integer_to_float(
     mode = _mode(instruction, _DIRECTED)
     if mode is None and target in ("f32", "f64"):
         result = emitter.cast(operation, value, STORAGE[target])
-        return _clamp(emitter, instruction, result)
+        return saturate(emitter, instruction, result)
     exact = emitter.cast(operation, value, "double")
     if WIDTH[value.type] == 64:
         error = _integer_error(emitter, value, exact, signed)
         if target == "f64":
             return adjust(emitter, mode, exact, error) if mode else exact
         exact = to_odd(emitter, exact, error)
-    return _narrow(emitter, _clamp(emitter, instruction, exact), target, mode)
+    return _narrow(emitter, saturate(emitter, instruction, exact), target, mode)
 
 
 def _integer_error(emitter: Emitter, value: Value, nearest: Value, signed: bool) -> Value:
@@ -148,7 +140,7 @@ def _pack_halves(emitter: Emitter, instruction: Instruction, half: str) -> Value
     _, high, low = instruction.operands
     halves = []
     for operand in (low, high):
-        value = _clamp(emitter, instruction, emitter.read(operand, "f32"))
+        value = saturate(emitter, instruction, emitter.read(operand, "f32"))
         narrow = from_single(emitter, value, half, _mode(instruction, _DIRECTED))
         halves.append(emitter.cast("zext", narrow, "i32"))
     return emitter.op("or", halves[0], emitter.op("shl", halves[1], integer(16, "i32")))

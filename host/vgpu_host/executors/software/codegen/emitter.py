@@ -25,6 +25,7 @@ from vgpu_host.executors.software.ir import (
     Special,
     Symbol,
 )
+from vgpu_host.executors.software.layout import Layout
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.executors.software.uniformity import Analysis
 
@@ -73,24 +74,6 @@ def lanes(numbers: list[int], type_: str) -> Value:
     """A constant vector with one integer per lane."""
     items = ", ".join(str(integer(number, type_)) for number in numbers)
     return Value(f"<{items}>", type_, True)
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where a kernel's variables live: byte offsets in shared, local and parameter space.
-
-    `globals` are the module variables that it uses, in the order of the table of their addresses
-    that a launch brings along; `shared_variables` are name, offset and size of each that has one.
-    """
-
-    shared: dict[str, int]
-    shared_size: int
-    local: dict[str, int]
-    local_size: int
-    parameters: dict[str, int]
-    parameter_size: int
-    globals: tuple[str, ...]
-    shared_variables: tuple[tuple[str, int, int], ...]
 
 
 class Emitter:

@@ -13,6 +13,7 @@ from .emitter import Emitter, Value, integer, real
 from .halves import HALVES, PACKED, flush, for_each_half, from_single, fuse, to_single
 from .registry import handles
 from .rounding import round_directed
+from .saturation import saturate
 
 DIRECTED = ("rz", "rm", "rp")
 _OPERATION = {
@@ -36,18 +37,8 @@ def emit_float(emitter: Emitter, instruction: Instruction) -> None:
     elif instruction.type in HALVES:
         result = _compute_half(emitter, instruction, operands, instruction.type)
     else:
-        result = _saturate(emitter, instruction, _compute(emitter, instruction, operands))
+        result = saturate(emitter, instruction, _compute(emitter, instruction, operands))
     emitter.write(instruction.operands[0], result)
-
-
-def _saturate(emitter: Emitter, instruction: Instruction, value: Value) -> Value:
-    if "relu" in instruction.modifiers:
-        # A NaN stays one.
-        return emitter.intrinsic("maximum", value, Value("0.0", value.type))
-    if "sat" not in instruction.modifiers:
-        return value
-    above = emitter.intrinsic("maximumnum", value, Value("0.0", value.type))
-    return emitter.intrinsic("minimumnum", above, Value("1.0", value.type))
 
 
 def _compute(emitter: Emitter, instruction: Instruction, operands: list[Value]) -> Value:
@@ -102,7 +93,7 @@ def _compute_half(
             singles = [to_single(emitter, value, half) for value in operands]
             result = from_single(emitter, _compute(emitter, instruction, singles), half)
         if {"sat", "relu"} & set(instruction.modifiers):
-            single = _saturate(emitter, instruction, to_single(emitter, result, half))
+            single = saturate(emitter, instruction, to_single(emitter, result, half))
             result = from_single(emitter, single, half)
     return flush(emitter, result, half) if "ftz" in instruction.modifiers else result
 

@@ -7,8 +7,8 @@ from string import Template
 
 from vgpu_host.executors.software.checks.structures import ADDRESSABLE, CHECKS, SITE, Kind
 from vgpu_host.executors.software.ir import WARP_SIZE
+from vgpu_host.executors.software.layout import Layout
 
-from .emitter import Layout
 from .instrument_race_runtime import race_runtime
 from .instrument_sync_runtime import sync_runtime
 from .state import LAUNCH, WORKER

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from vgpu_host.executors.software.arena import round_up
 from vgpu_host.executors.software.fidelity import counted_blocks
 from vgpu_host.executors.software.ir import WARP_SIZE, Body
+from vgpu_host.executors.software.layout import Layout
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.executors.software.uniformity import Analysis
 
@@ -31,7 +32,7 @@ from . import (
 from .control import ControlFlow
 from .counting import find_counts
 from .driver import DECLARATIONS, driver
-from .emitter import Emitter, Layout, Value, lanes
+from .emitter import Emitter, Value, lanes
 from .fallback import AGAIN, step
 from .instrument import Instruments
 from .special import read_special
