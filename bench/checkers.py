@@ -10,6 +10,7 @@ of a program's kernels with a checker, divided by their time without, medians of
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
+from vgpu_host.executors.options import ExecutorOptions
 from vgpu_stub.cli.build import GUEST, cuda_libraries, workloads
 from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.exec_command import program_environment
@@ -72,6 +73,18 @@ def on_software(arguments: Sequence[str], rounds: int, threads: int) -> dict[str
                 for program, seconds in time_programs([], arguments, environment).items():
                     times[name][program].append(seconds)
     return times
+
+
+def why_no_gpu() -> str | None:
+    """Why programs cannot run natively, or None when they can."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "NVIDIA's driver library libcuda.so.1 is not installed"
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return "NVIDIA's driver shows no device"
+    return None
 
 
 def sanitizer() -> Path | None:
