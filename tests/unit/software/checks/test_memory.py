@@ -90,6 +90,34 @@ def test_copies_between_allocations_carry_what_is_initialised(
     assert (found.kind, found.count) == ("uninitialised-read", 32)
 
 
+@pytest.mark.parametrize(
+    ("type_", "step", "bytes_"), [("float", 1, 4), ("float", 2, 4), ("float4", 1, 16)]
+)
+def test_lanes_in_a_row_are_told_apart(
+    memory_device: CheckedDevice, type_: str, step: int, bytes_: int
+) -> None:
+    source = f"""__global__ void f({type_} *to, const {type_} *from, int n)
+{{
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n)
+        to[{step} * i] = from[{step} * i];
+}}"""
+    size = 100 * step * bytes_
+    origin, to = memory_device.gpu.alloc(size), memory_device.zeros(size // 4)
+    memory_device.gpu.written(origin, 97 * step * bytes_)
+    assert memory_device.cuda(source, 1, 128, to, origin, 97) == []
+    found = memory_device.cuda(source, 1, 128, to, origin, 100)
+    assert {(each.kind, each.access.thread, each.count) for each in found} == {
+        ("uninitialised-read", (97, 0, 0), 3 * bytes_ // 4)
+    }
+    fresh = memory_device.gpu.alloc(size)
+    assert memory_device.cuda(source, 1, 128, fresh, to, 97) == []
+    memory_device.cuda(source, 1, 128, to, fresh, 98)
+    assert memory_device.fault is None
+    memory_device.cuda(source, 1, 128, to, fresh, 105)
+    assert memory_device.fault == ILLEGAL_ADDRESS
+
+
 def test_misaligned_access(memory_device: CheckedDevice) -> None:
     source = "__global__ void f(char *p) { *(int *)(p + threadIdx.x) = 1; }"
     pointer = memory_device.zeros(64)

@@ -58,6 +58,16 @@ class Instruments:
         if self._races:
             self._races.store(place, value, offset)
 
+    @property
+    def watches_memory(self) -> bool:
+        """Whether accesses need their shadow looked at."""
+        return self._memory is not None
+
+    def all_well(self, shadow: list[Value]) -> Value:
+        """Whether what the active lanes access may be accessed and is initialised."""
+        assert self._memory
+        return self._memory.all_well(shadow)
+
     def atomic(self, place: Place, type_: str) -> None:
         """An element is about to be read and written at once."""
         if self._memory:

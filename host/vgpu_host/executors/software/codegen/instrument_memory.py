@@ -44,6 +44,16 @@ class MemoryCheck:
         """Check that an element may be written, and note that it is."""
         self._check(place, type_, offset, stores=True)
 
+    def all_well(self, shadow: list[Value]) -> Value:
+        """Whether elements, of which this is the shadow, are accessible and initialised."""
+        emitter = self._instruments.emitter
+        well = repeated(ADDRESSABLE | INITIALISED, shadow[0].type)
+        unusual = integer(0, "i32")
+        for found in shadow:
+            wrong = _lanes(emitter, emitter.compare("icmp ne", found, well))
+            unusual = emitter.op("or", wrong, unusual)
+        return emitter.compare("icmp eq", unusual, integer(0, "i32"))
+
     def _check(self, place: Place, type_: str, offset: int, stores: bool) -> None:
         if place.space in UNCHECKED:
             return

@@ -8,7 +8,7 @@ fit (out of range in some lane, no such shape) takes the way that any access can
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vgpu_host.executors.software.ir import BITS, WARP_SIZE, Address, Register
 
@@ -58,6 +58,7 @@ def load_elements(
     name = emitter.name("row")
     emitter.line(f"br {shape.fits}, label %{name}.fits, label %{name}.apart")
     emitter.label(f"{name}.fits")
+    _look_at_shadow(emitter, shape, type_, count, f"{name}.apart")
     together = _load_shape(emitter, shape, type_, count)
     emitter.line(f"br label %{name}.fitted")
     emitter.label(f"{name}.fitted")
@@ -92,6 +93,7 @@ def store_elements(emitter: Emitter, address: Address, space: str, values: list[
     name = emitter.name("row")
     emitter.line(f"br {shape.fits}, label %{name}.fits, label %{name}.apart")
     emitter.label(f"{name}.fits")
+    _look_at_shadow(emitter, shape, values[0].type, len(values), f"{name}.apart")
     _store_shape(emitter, shape, values)
     emitter.line(f"br label %{name}.join")
     emitter.label(f"{name}.apart")
@@ -200,6 +202,17 @@ def _load_shape(emitter: Emitter, shape: _Shape, type_: str, count: int) -> list
         _permuted(emitter, whole, length, [d // size + index for d in distances])
         for index in range(count)
     ]
+
+
+def _look_at_shadow(emitter: Emitter, shape: _Shape, type_: str, count: int, apart: str) -> None:
+    """Where memory is checked: take the way apart, which reports, unless there is nothing to."""
+    if not (emitter.instruments and emitter.instruments.watches_memory):
+        return
+    start = emitter.op("add", shape.start, Value("%shadow", "i64"))
+    found = _load_shape(emitter, replace(shape, start=start), f"i{BITS[type_]}", count)
+    well = emitter.name("well")
+    emitter.line(f"br {emitter.instruments.all_well(found)}, label %{well}, label %{apart}")
+    emitter.label(well)
 
 
 def _permuted(emitter: Emitter, whole: Value, length: int, order: list[int]) -> Value:
