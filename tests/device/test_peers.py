@@ -36,7 +36,7 @@ def right_programs(suite: str, profile: str) -> set[str]:
     return {row["program"] for row in rows}
 
 
-@pytest.mark.parametrize("profile", ["sm_75", "sm_80"])
+@pytest.mark.parametrize("profile", ["sm_75", "sm_80", "sm_90"])
 def test_tritons_kernels(profile: str) -> None:
     assert right_programs("triton", profile) == TRITON
 

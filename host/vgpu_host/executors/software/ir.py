@@ -197,6 +197,8 @@ def has_result(instruction: Instruction) -> bool:
         return "red" in instruction.modifiers
     if instruction.opcode == "wmma":
         return "store" not in instruction.modifiers
+    if instruction.opcode == "wgmma":
+        return "mma_async" in instruction.modifiers
     return instruction.opcode not in _WITHOUT_RESULT
 
 
@@ -226,6 +228,8 @@ def uses(instruction: Instruction) -> list[str]:
     """Registers that an instruction reads, its predicate included."""
     sources = instruction.operands[1:] if has_result(instruction) else instruction.operands
     names = [name for operand in sources for name in registers_of(operand)]
+    if instruction.opcode == "wgmma" and has_result(instruction):
+        names += registers_of(instruction.operands[0])  # it adds to them
     if instruction.opcode in _READS_CARRY:
         names.append(CARRY)
     if instruction.predicate:

@@ -33,7 +33,9 @@ from .ir import (
 )
 
 _VECTOR_SPECIALS = ("%tid", "%laneid", "%lanemask")
-_ALWAYS_VECTOR = frozenset(("atom", "shfl", "match", "mma", "wmma", "ldmatrix", "movmatrix", GATE))
+_ALWAYS_VECTOR = frozenset(
+    ("atom", "shfl", "match", "mma", "wmma", "wgmma", "ldmatrix", "movmatrix", GATE)
+)
 _ALWAYS_UNIFORM = frozenset(("activemask", "bar", "barrier"))
 #: The same for all lanes with the same member mask, which is their last operand after `.sync`.
 _BY_MEMBERS = frozenset(("vote", "redux"))

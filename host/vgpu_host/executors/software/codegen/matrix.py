@@ -14,6 +14,7 @@ from .matrix_memory import (
     emit_store_matrix,
 )
 from .matrix_shapes import ELEMENT_BITS, MMA_SHAPES, WMMA_SHAPES
+from .matrix_warpgroup import emit_warpgroup_product, shapes
 from .registry import handles
 
 
@@ -66,3 +67,13 @@ def emit_matrix_store(emitter: Emitter, instruction: Instruction) -> None:
 def emit_matrix_move(emitter: Emitter, instruction: Instruction) -> None:
     """`movmatrix`: a matrix of 8 by 8 elements, transposed."""
     emit_move_matrix(emitter, instruction)
+
+
+@handles(
+    "wgmma",
+    f"mma_async fence commit_group wait_group sync aligned {shapes()} {_TYPES} satfinite and popc",
+)
+def emit_warpgroup_matrix(emitter: Emitter, instruction: Instruction) -> None:
+    """`wgmma`: products of four warps, which are carried out at once; waiting finds them done."""
+    if instruction.modifiers[0] == "mma_async":
+        emit_warpgroup_product(emitter, instruction)

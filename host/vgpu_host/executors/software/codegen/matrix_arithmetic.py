@@ -46,20 +46,37 @@ def _emit(emitter: Emitter, instruction: Instruction, product: Product) -> None:
     ptx_type = "f64" if product.types[1] == "f64" else "b32"
     from_zero = _starts_from_zero(emitter, instruction, operands[3])
     read = operands[1:3] if from_zero else operands[1:]
-    arguments = [emitter.widen(emitter.read(item, ptx_type)) for items in read for item in items]
-    name = ".".join([instruction.opcode, *instruction.modifiers, *["zero"] * from_zero])
-    kind = arguments[0].type
-
-    def build(values: list[Value]) -> list[Value]:
-        b_start, c_start = counts[1], counts[1] + counts[2]
-        a, b, c = values[:b_start], values[b_start:c_start], values[c_start:]
-        if from_zero:
-            c = [Value("zeroinitializer", kind, True)] * counts[3]
-        return _multiply(emitter, product, instruction.modifiers, a, b, c)
-
-    results = emitter.call_function(name, arguments, [kind] * counts[0], build)
+    a, b, *c = ([emitter.widen(emitter.read(item, ptx_type)) for item in items] for items in read)
+    results = multiply(emitter, product, instruction, a, b, c[0] if c else None)
     for item, value in zip(operands[0], results, strict=True):
         emitter.write(item, value)
+
+
+def multiply(
+    emitter: Emitter,
+    product: Product,
+    instruction: Instruction,
+    a: list[Value],
+    b: list[Value],
+    c: list[Value] | None,
+) -> list[Value]:
+    """Registers of D from those of A, B and C, by a function that is made for the instruction.
+
+    C is None where it is known to be zero.
+    """
+    name = ".".join([instruction.opcode, *instruction.modifiers, *["zero"] * (c is None)])
+    b_start, c_start = len(a), len(a) + len(b)
+    kind = a[0].type
+
+    def build(values: list[Value]) -> list[Value]:
+        left, right, start = values[:b_start], values[b_start:c_start], values[c_start:]
+        if c is None:
+            zero = Value("zeroinitializer", kind, True)
+            start = [zero] * len(product.fragments[3].registers)
+        return _multiply(emitter, product, instruction.modifiers, left, right, start)
+
+    count = len(product.fragments[0].registers)
+    return emitter.call_function(name, [*a, *b, *(c or [])], [kind] * count, build)
 
 
 def _items(operand: Operand) -> tuple[Operand, ...]:

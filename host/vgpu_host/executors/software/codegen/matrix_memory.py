@@ -25,7 +25,7 @@ _TRANSPOSED = [(2 * (lane % 4) + half) * _ROWS + lane // 4 for lane in LANES for
 
 
 @contextmanager
-def _whole_warp(emitter: Emitter) -> Iterator[Value | None]:
+def whole_warp(emitter: Emitter) -> Iterator[Value | None]:
     """Let all lanes take part; yields whether any does, if that is in doubt."""
     saved = emitter.mask, emitter.mask_bits, emitter.guard
     some: Value | None = None
@@ -88,7 +88,7 @@ def emit_load_matrix(emitter: Emitter, instruction: Instruction) -> None:
     if len(targets) != count:
         raise emitter.refuse(f"x{count} needs {count} registers")
     transposes = "trans" in instruction.modifiers
-    with _whole_warp(emitter) as some:
+    with whole_warp(emitter) as some:
         rows = _rows(emitter, instruction, instruction.operands[1], some)
 
     def build(values: list[Value]) -> list[Value]:
@@ -146,7 +146,7 @@ def emit_store_matrix(emitter: Emitter, instruction: Instruction) -> None:
     if len(sources) != _count(instruction):
         raise emitter.refuse(f"{len(sources)} registers do not fit")
     matrices = [emitter.widen(emitter.read(source, "b32")) for source in sources]
-    with _whole_warp(emitter) as some:
+    with whole_warp(emitter) as some:
         rows = _rows(emitter, instruction, instruction.operands[0], some)
     for number, matrix in enumerate(matrices):
         if "trans" in instruction.modifiers:
@@ -218,7 +218,7 @@ def emit_fragment_load(emitter: Emitter, instruction: Instruction) -> None:
     """`wmma.load`: a matrix from memory into a fragment."""
     target, address, *rest = instruction.operands
     targets = _registers(target)
-    with _whole_warp(emitter):
+    with whole_warp(emitter):
         matrix = _Matrix(emitter, instruction, address, rest[0] if rest else None)
         if len(targets) != len(matrix.fragment.registers):
             raise emitter.refuse("wrong number of registers in a fragment")
@@ -252,7 +252,7 @@ def emit_fragment_store(emitter: Emitter, instruction: Instruction) -> None:
     """`wmma.store`: the accumulator's fragment to memory."""
     address, source, *rest = instruction.operands
     sources = _registers(source)
-    with _whole_warp(emitter):
+    with whole_warp(emitter):
         matrix = _Matrix(emitter, instruction, address, rest[0] if rest else None)
         if len(sources) != len(matrix.fragment.registers):
             raise emitter.refuse("wrong number of registers in a fragment")

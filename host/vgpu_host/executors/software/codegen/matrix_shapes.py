@@ -119,14 +119,14 @@ def mma_product(instruction: Instruction) -> Product:
         return Product(shape, types, fragments, shape[2])
     if layouts != [True, False]:
         raise ValueError(instruction.text)
-    return _product(shape, types, 0)
+    return product_of(shape, types)
 
 
 def wmma_product(instruction: Instruction) -> Product:
     """The product that a `wmma.mma` asks for; ValueError when there is no such one."""
     shape, types = shape_of(instruction), types_of(instruction)
     _check(shape, types, WMMA_SHAPES)
-    return _product(shape, types, _WMMA_HALF_REGISTERS if types[1] == "f16" else 0)
+    return product_of(shape, types, _WMMA_HALF_REGISTERS if types[1] == "f16" else 0)
 
 
 def wmma_fragment(matrix: str, shape: tuple[int, int, int], element: str) -> Fragment:
@@ -158,9 +158,10 @@ def _check(
         raise ValueError(f"no product of {a} and {b} in {d} of this shape")
 
 
-def _product(
-    shape: tuple[int, int, int], types: tuple[str, str, str, str], registers: int
+def product_of(
+    shape: tuple[int, int, int], types: tuple[str, str, str, str], registers: int = 0
 ) -> Product:
+    """A product with A by rows and B by columns; `registers` of an operand, if there are copies."""
     rows, columns, depth = shape
     d, a, _, c = types
     together = packed(a)

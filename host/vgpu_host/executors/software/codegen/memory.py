@@ -151,7 +151,10 @@ def emit_is_in_space(emitter: Emitter, instruction: Instruction) -> None:
     emitter.write(target, emitter.invert(inside) if is_global else inside)
 
 
-@handles("membar fence", "cta gl sys gpu sc acq_rel acquire release proxy alias cluster")
+@handles(
+    "membar fence",
+    "cta gl sys gpu sc acq_rel acquire release proxy alias cluster async global shared::cta",
+)
 def emit_fence(emitter: Emitter, instruction: Instruction) -> None:
     """`membar`/`fence`: a CTA runs on one host thread, so its own fences only bind the compiler."""
     local = "cta" in instruction.modifiers
