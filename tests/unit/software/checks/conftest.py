@@ -74,7 +74,8 @@ class CheckedDevice:
         report.findings.clear()
         function = self.gpu.load_module(image).get_function(name)
         codes = "".join(
-            "f" if isinstance(each, float) else "Q" if each >> 31 else "i" for each in arguments
+            "f" if isinstance(each, float) else "Q" if each >= 1 << 31 else "i"
+            for each in arguments
         )
         packed = struct.pack("<" + codes, *arguments)
         self.fault = None

@@ -7,7 +7,7 @@ import pytest
 
 from vgpu_host.findings import Finding
 
-from .conftest import CheckedDevice
+from .conftest import HEADER, CheckedDevice
 
 ILLEGAL_ADDRESS, MISALIGNED = 700, 716
 
@@ -116,6 +116,29 @@ def test_lanes_in_a_row_are_told_apart(
     assert memory_device.fault is None
     memory_device.cuda(source, 1, 128, to, fresh, 105)
     assert memory_device.fault == ILLEGAL_ADDRESS
+
+
+def test_warps_for_which_assumptions_fail_are_checked_too(memory_device: CheckedDevice) -> None:
+    text = """
+.visible .entry f(.param .u64 a, .param .u32 b) {
+.reg .b64 %rd<4>; .reg .b32 %r<8>; .reg .pred %q;
+ld.param.u64 %rd1, [a]; ld.param.u32 %r1, [b];
+mov.u32 %r2, %tid.x;
+setp.ge.u32 %q, %r2, 16;
+add.u32 %r3, %r1, %r2;
+mul.wide.u32 %rd2, %r3, 4;
+add.u64 %rd3, %rd1, %rd2;
+@%q ld.global.u32 %r4, [%rd3];
+@%q st.global.u32 [%rd3], %r4;
+ret; }
+"""
+    for base, first in ((-16, 16), (0, 16)):
+        pointer = memory_device.gpu.alloc(4 * 32)
+        function = (HEADER + text).encode()
+        found = only(memory_device.run(function, "f", 1, 32, pointer, base))
+        assert (found.kind, found.count, found.access.ptx_line) == ("uninitialised-read", 16, 13)
+        assert found.access.thread == (first, 0, 0)
+        assert found.address == pointer + (0 if base else 64)
 
 
 def test_misaligned_access(memory_device: CheckedDevice) -> None:

@@ -24,9 +24,14 @@ if TYPE_CHECKING:
 
 
 class Instruments:
-    """The checkers of one kernel, and what they may find in it."""
+    """The checkers of one version of a kernel, and what they may find in it.
 
-    def __init__(self, emitter: Emitter) -> None:
+    Args:
+        emitter: of the version.
+        sites: position of the instruction of each site of the kernel so far; grows.
+    """
+
+    def __init__(self, emitter: Emitter, sites: list[int]) -> None:
         self.emitter = emitter
         emitter.declarations.update(DECLARATIONS)
         checks = emitter.translation.checks
@@ -35,8 +40,7 @@ class Instruments:
         self._sync = SyncCheck(self) if "sync" in checks else None
         #: Tells which lanes wait and have nothing left to do.
         self.ending_lanes: Callable[[], Value] = lambda: integer(0, "i32")
-        #: Position of the instruction of each site.
-        self.sites: list[int] = []
+        self.sites = sites
 
     def site(self, count: int = 1) -> Value:
         """A pointer to fresh sites of the current instruction."""

@@ -98,7 +98,8 @@ def generate(
     versions = [fast]
     if general is not None:
         oracle = replace(translation, general=True)
-        versions.append(_warp_function("warp.general", body, general, layout, oracle))
+        sites = fast.instruments.sites if fast.instruments else []
+        versions.append(_warp_function("warp.general", body, general, layout, oracle, sites))
     context_size = max(version.context_size for version in versions)
     by_thread = flushing_of(body) is Flushing.THREAD
     functions = {name: text for version in versions for name, text in version.functions.items()}
@@ -117,12 +118,11 @@ def generate(
         '!0 = !{!"branch_weights", i32 1, i32 100000}',
         *([fast.instruments.functions()] if fast.instruments else []),
     ]
-    sites = len(fast.instruments.sites) if fast.instruments else 0
     return KernelText(
         "\n".join(parts) + "\n",
         context_size,
         fast.is_large,
-        sites,
+        len(fast.instruments.sites) if fast.instruments else 0,
         counted_blocks(analysis.blocks) if translation.count else (),
     )
 
@@ -139,11 +139,17 @@ class _WarpFunction:
 
 
 def _warp_function(
-    name: str, body: Body, analysis: Analysis, layout: Layout, translation: Translation
+    name: str,
+    body: Body,
+    analysis: Analysis,
+    layout: Layout,
+    translation: Translation,
+    sites: list[int] | None = None,
 ) -> _WarpFunction:
+    """One version of the kernel; `sites` are those of the other one, to which it adds its own."""
     emitter = Emitter(body, analysis, layout, translation, read_special)
     if translation.checks:
-        emitter.instruments = Instruments(emitter)
+        emitter.instruments = Instruments(emitter, sites if sites is not None else [])
     flow = ControlFlow(emitter)
     flow.emit_blocks()
     blocks, emitter.lines = emitter.lines, []
