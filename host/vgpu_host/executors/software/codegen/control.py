@@ -68,6 +68,7 @@ class ControlFlow:
                     emit(self.emitter, instruction)
             self.emitter.instruction = block.last
             self._leave(index, block)
+        self.emitter.begin_block(len(self.blocks), None)
         self.emitter.label(f"visit{len(self.blocks)}")
         if self.holds:
             self.holds.emit_end()
@@ -80,7 +81,8 @@ class ControlFlow:
 
     def _enter(self, index: int) -> None:
         emitter = self.emitter
-        emitter.block = index
+        lasting = self._live_at(*self.blocks[index].successors)
+        emitter.begin_block(index, None if self.holds else frozenset(lasting))
         emitter.label(f"visit{index}")
         if self.holds and self.blocks[index].hold:
             self.holds.enter(index)

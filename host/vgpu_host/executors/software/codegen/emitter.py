@@ -101,6 +101,11 @@ class Emitter:
         self.functions: dict[str, str] = {}
         self.counter = 0
         self.block = 0
+        #: Registers that were written in this block, and those of them that are in their slots.
+        self._written: dict[str, Value] = {}
+        self._stored: set[str] = set()
+        #: Registers that other blocks may read; None for any.
+        self._lasting: frozenset[str] | None = None
         self.mask = Value("%mask.start", "i1", True)
         self.mask_bits = Value("%mask.start.bits", "i32")
         self.guard: Value | None = None
@@ -295,16 +300,39 @@ class Emitter:
         """Whether a register holds one value per lane."""
         return register in self.analysis.vectors
 
+    def begin_block(self, index: int, lasting: frozenset[str] | None) -> None:
+        """Start a block of the flow graph.
+
+        Args:
+            index: which one.
+            lasting: Registers that are read after it. Others stay LLVM values and get no slot,
+                which spares LLVM most of its work of undoing slots. None where the code of the
+                block may be entered in its middle, or is none of the flow graph.
+        """
+        self.block = index
+        self._written.clear()
+        self._stored.clear()
+        self._lasting = lasting
+
     def slot(self, register: str) -> tuple[str, Value]:
-        """Stack slot of a register, and a value of its type."""
+        """Stack slot of a register, where its value is, and a value of its type."""
+        place, like = self._slot(register)
+        value = self._written.pop(register, None)
+        if value is not None and register not in self._stored:
+            self.line(f"store {value}, ptr {place}")
+        return place, like
+
+    def _slot(self, register: str) -> tuple[str, Value]:
         storage = self.body.registers[register]
         like = Value("", storage, self.is_vector(register))
         return self.stack(f"r.{register}", like.llvm_type), like
 
     def load_register(self, register: str) -> Value:
         """The register's value; of a row its base, where the instruction computes with bases."""
-        slot, like = self.slot(register)
-        value = self.define(f"load {like.llvm_type}, ptr {slot}", like.type, like.vector)
+        value = self._written.get(register)
+        if value is None:
+            slot, like = self._slot(register)
+            value = self.define(f"load {like.llvm_type}, ptr {slot}", like.type, like.vector)
         row = self.analysis.rows.get(register)
         if row is None or self.by_base:
             return value
@@ -384,21 +412,29 @@ class Emitter:
             return
         if self._flushes(value):
             value = self.flush(value)
-        slot, like = self.slot(operand.name)
+        like = Value("", self.body.registers[operand.name], self.is_vector(operand.name))
         value = self.resize(value, like.type, signed)
         if like.vector:
             value = self.widen(value)
         elif value.vector:
             raise AssertionError(f"uniform register {operand.name} gets a vector")
         keep: Value | None = None
-        if like.vector and self.analysis.needs_blend(operand.name, self.block):
+        blends = like.vector and self.analysis.needs_blend(operand.name, self.block)
+        if blends:
             keep = self.active()
         elif self.guard is not None:
             keep = self.guard if not like.vector else self.widen(self.guard)
         if keep is not None:
             old = self.load_register(operand.name)
             value = self.select(keep, value, old)
-        self.line(f"store {value}, ptr {slot}")
+        if self._lasting is None:
+            self.line(f"store {value}, ptr {self._slot(operand.name)[0]}")
+            return
+        self._written[operand.name] = value
+        self._stored.discard(operand.name)
+        if blends or operand.name in self._lasting:
+            self._stored.add(operand.name)
+            self.line(f"store {value}, ptr {self._slot(operand.name)[0]}")
 
     def active(self) -> Value:
         """The lanes that execute the current instruction, as a vector of i1."""

@@ -116,6 +116,7 @@ def generate(
             "step" if general else "warp",
         ),
         '!0 = !{!"branch_weights", i32 1, i32 100000}',
+        '!1 = !{!"branch_weights", i32 100000, i32 1}',
         *([fast.instruments.functions()] if fast.instruments else []),
     ]
     return KernelText(

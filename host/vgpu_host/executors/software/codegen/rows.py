@@ -39,11 +39,19 @@ class _Shape:
         start: The same as a host address, an i64.
         distances: Bytes from there on at which each lane's elements start.
         fits: Whether the code that follows may rely on all that.
+        is_row: Whether only addresses out of range do not fit, so that hardly any code comes here
+            for the other way; LLVM then puts it out of the way.
     """
 
     start: Value
     distances: tuple[int, ...]
     fits: Value
+    is_row: bool
+
+    @property
+    def likely(self) -> str:
+        """What to tell LLVM of the branch on `fits`."""
+        return ", !prof !1" if self.is_row else ""
 
 
 def load_elements(
@@ -56,7 +64,7 @@ def load_elements(
         place = locate(emitter, address, space, size, count)
         return [load(emitter, place, type_, index * size) for index in range(count)]
     name = emitter.name("row")
-    emitter.line(f"br {shape.fits}, label %{name}.fits, label %{name}.apart")
+    emitter.line(f"br {shape.fits}, label %{name}.fits, label %{name}.apart{shape.likely}")
     emitter.label(f"{name}.fits")
     _look_at_shadow(emitter, shape, type_, count, f"{name}.apart")
     together = _load_shape(emitter, shape, type_, count)
@@ -91,7 +99,7 @@ def store_elements(emitter: Emitter, address: Address, space: str, values: list[
         return
     values = [emitter.widen(value) for value in values]
     name = emitter.name("row")
-    emitter.line(f"br {shape.fits}, label %{name}.fits, label %{name}.apart")
+    emitter.line(f"br {shape.fits}, label %{name}.fits, label %{name}.apart{shape.likely}")
     emitter.label(f"{name}.fits")
     _look_at_shadow(emitter, shape, values[0].type, len(values), f"{name}.apart")
     _store_shape(emitter, shape, values)
@@ -169,7 +177,7 @@ def _checked(
     where = first
     if space == "shared":
         where = emitter.op("add", emitter.resize(first, "i64"), Value("%shared.base", "i64"))
-    return _Shape(where, distances, fits)
+    return _Shape(where, distances, fits, matches is None)
 
 
 def _load_shape(emitter: Emitter, shape: _Shape, type_: str, count: int) -> list[Value]:
