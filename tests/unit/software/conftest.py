@@ -20,7 +20,7 @@ from vgpu_host.nvrtc import compile_ptx
 KERNELS = Path(__file__).parents[3] / "guest" / "workloads" / "kernels"
 Array = np.ndarray[Any, np.dtype[Any]]
 
-HEADER = ".version 7.0\n.target sm_61\n.address_size 64\n"
+HEADER = ".version 8.8\n.target sm_61\n.address_size 64\n"
 
 
 class Device:
@@ -140,6 +140,20 @@ def independent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
         cache_dir=tmp_path_factory.mktemp("independent"),
         watchdog_s=60,
         translation=Translation(profile=PROFILES["sm_80"]),
+    )
+    yield Device(gpu)
+    gpu.close()
+
+
+@pytest.fixture(scope="session")
+def hopper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+    """A device of the newest profile, which takes every instruction."""
+    gpu = SoftwareGpu(
+        total_memory=1 << 28,
+        threads=1,
+        cache_dir=tmp_path_factory.mktemp("hopper"),
+        watchdog_s=20,
+        translation=Translation(PROFILES["sm_90"]),
     )
     yield Device(gpu)
     gpu.close()

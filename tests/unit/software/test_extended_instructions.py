@@ -10,6 +10,13 @@ import pytest
 from .conftest import Device
 from .test_integer_instructions import EDGES32, M32, clamp, prmt, signed
 
+
+@pytest.fixture
+def device(hopper: Device) -> Device:
+    """A device that takes every instruction."""
+    return hopper
+
+
 M64 = (1 << 64) - 1
 WIDE_EDGES = [0, 1, M32, M32 + 1, (1 << 63) - 1, 1 << 63, M64, 0x0123456789ABCDEF]
 

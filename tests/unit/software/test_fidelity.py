@@ -303,7 +303,7 @@ def from_register(values: Any, kind: str) -> Any:
 
 
 @pytest.mark.parametrize(("opcode", "mode", "kind"), list(APPROXIMATE))
-def test_errors_are_as_the_report_says(device: Device, opcode: str, mode: str, kind: str) -> None:
+def test_errors_are_as_the_report_says(hopper: Device, opcode: str, mode: str, kind: str) -> None:
     claimed = APPROXIMATE[opcode, mode, kind].ours
     assert claimed is not None
     values = operands(opcode, kind)
@@ -314,7 +314,7 @@ def test_errors_are_as_the_report_says(device: Device, opcode: str, mode: str, k
     names = ", ".join(("%d", "%a", "%b")[: len(inputs) + 1])
     bits, least, type_ = FORMATS[kind]
     got = from_register(
-        device.run_lanes(
+        hopper.run_lanes(
             f"{opcode}.{mode}{flush}.{kind} {names};",
             [to_register(each, kind) for each in inputs],
             type_,

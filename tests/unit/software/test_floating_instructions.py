@@ -11,6 +11,13 @@ import pytest
 
 from .conftest import Array, Device
 
+
+@pytest.fixture
+def device(hopper: Device) -> Device:
+    """A device that takes every instruction."""
+    return hopper
+
+
 NAN, INF = float("nan"), float("inf")
 EDGES = [0.0, -0.0, 1.0, -1.0, 1.5, 3.0, -7.25, 0.1, 1e-30, 3e38, -3e38, 16777217.0, INF, -INF, NAN]
 FINITE = [x for x in EDGES if np.isfinite(x)]

@@ -13,6 +13,13 @@ import pytest
 
 from .conftest import Device
 
+
+@pytest.fixture
+def device(hopper: Device) -> Device:
+    """A device that takes every instruction."""
+    return hopper
+
+
 #: Digits of the significand (the hidden one included) and least exponent of a subnormal.
 FORMATS = {"f16": (11, -24), "bf16": (8, -133), "f32": (24, -149), "f64": (53, -1074)}
 LARGEST = {"f16": 65504.0, "bf16": 3.3895313892515355e38, "f32": 3.4028234663852886e38}

@@ -12,9 +12,8 @@ from vgpu_host.executors.software.errors import CudaResult
 from vgpu_host.nvrtc import compile_ptx
 
 from .conftest import Array, Device
-from .test_matrix_products import HEADER, RANGES, decode, encode, hopper, numbers
+from .test_matrix_products import HEADER, RANGES, decode, encode, numbers
 
-__all__ = ["hopper"]
 LANES = np.arange(32)
 
 

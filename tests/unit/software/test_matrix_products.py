@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,6 @@ LANES = range(32)
 BITS = {"f16": 16, "bf16": 16, "tf32": 32, "f32": 32, "f64": 64, "s32": 32}
 BITS |= {"s8": 8, "u8": 8, "s4": 4, "u4": 4, "b1": 1}
 RANGES = {"s8": (-128, 128), "u8": (0, 256), "s4": (-8, 8), "u4": (0, 16), "b1": (0, 2)}
-
-
-@pytest.fixture(scope="module")
-def hopper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
-    """A software GPU of the newest profile."""
-    gpu = SoftwareGpu(
-        total_memory=1 << 28,
-        threads=1,
-        cache_dir=tmp_path_factory.mktemp("kernels"),
-        translation=Translation(PROFILES["sm_90"]),
-    )
-    yield Device(gpu)
-    gpu.close()
 
 
 @dataclass(frozen=True)

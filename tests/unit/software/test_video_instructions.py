@@ -11,6 +11,13 @@ import pytest
 from .conftest import Device
 from .test_integer_instructions import EDGES32, M32, clamp, signed
 
+
+@pytest.fixture
+def device(hopper: Device) -> Device:
+    """A device that takes every instruction."""
+    return hopper
+
+
 PAIRS = list(product(EDGES32, [*EDGES32, 0x80FF7F01]))
 COLUMNS = [np.array(column, np.uint32) for column in zip(*PAIRS, strict=True)]
 

@@ -90,12 +90,12 @@ def test_vote_and_activemask_in_divergent_code(device: Device) -> None:
     assert got.tolist() == ([0b1111100000] * 10 + [0xFFFFFC00] * 22) * 2
 
 
-def test_match(device: Device) -> None:
+def test_match(hopper: Device) -> None:
     values = np.array([7, 7, 9, 1] * 8 + [5] * 32, np.uint32)
-    got = device.run_lanes("match.any.sync.b32 %d, %a, -1;", [values], np.uint32)
+    got = hopper.run_lanes("match.any.sync.b32 %d, %a, -1;", [values], np.uint32)
     assert got.tolist() == [0x33333333, 0x33333333, 0x44444444, 0x88888888] * 8 + [0xFFFFFFFF] * 32
     body = "match.all.sync.b32 %r1|%p, %a, -1; selp.u32 %d, %r1, 17, %p;"
-    got = device.run_lanes(body, [values], np.uint32)
+    got = hopper.run_lanes(body, [values], np.uint32)
     assert got.tolist() == [17] * 32 + [0xFFFFFFFF] * 32
 
 

@@ -15,9 +15,8 @@ import pytest
 from vgpu_host.executors.software import DeviceFault, PtxError
 
 from .conftest import Array, Device
-from .test_matrix_products import BITS, encode, hopper, numbers
+from .test_matrix_products import BITS, encode, numbers
 
-__all__ = ["hopper"]
 ROWS, SHARED = 64, 40 << 10
 #: Bytes that are swizzled, by the mode in the descriptor.
 WIDTHS = {0: 16, 1: 128, 2: 64, 3: 32}

@@ -57,11 +57,11 @@ def _names(text: str) -> frozenset[str]:
 #: Instructions that are exact in every form, but for hints to caches and special registers.
 EXACT: Final = _names(
     "abs add addc and atom bar barrier bfe bfi bfind bmsk bra brev brx call clz cnot copysign cvt"
-    " cvta div dp2a dp4a exit fence fma fns isspacep ld ldmatrix ldu lop3 mad mad24 madc match max"
-    " membar min mma mov movmatrix mul mul24 neg not or popc prmt rcp red redux rem ret sad selp"
-    " set setp shf shfl shl shr slct sqrt st stmatrix sub subc szext testp trap vabsdiff vabsdiff2"
-    " vabsdiff4 vadd vadd2 vadd4 vavrg2 vavrg4 vmax vmax2 vmax4 vmin vmin2 vmin4 vote vprintf vshl"
-    " vshr vsub vsub2 vsub4 wmma xor __assertfail"
+    " cvta div dp2a dp4a elect exit fence fma fns getctarank isspacep ld ldmatrix ldu lop3 mad"
+    " mad24 madc mapa match max mbarrier membar min mma mov movmatrix mul mul24 neg not or popc"
+    " prmt rcp red redux rem ret sad selp set setp shf shfl shl shr slct sqrt st stmatrix sub subc"
+    " szext testp trap vabsdiff vabsdiff2 vabsdiff4 vadd vadd2 vadd4 vavrg2 vavrg4 vmax vmax2"
+    " vmax4 vmin vmin2 vmin4 vote vprintf vshl vshr vsub vsub2 vsub4 wgmma wmma xor __assertfail"
 )
 
 
@@ -102,6 +102,7 @@ DIFFERENT: Final = {
     "activemask": _different("lanes meet again as early as the graph of branches allows"),
     "applypriority": _NO_CACHES,
     "brkpt": _different("there is no debugger: it ends the kernel"),
+    "createpolicy": _NO_CACHES,
     "cp": _different("carried out at once, waiting finds it done"),
     "discard": _NO_CACHES,
     "griddepcontrol": _different("kernels run one after the other, there is nothing to wait for"),
@@ -109,6 +110,7 @@ DIFFERENT: Final = {
     "pmevent": _different("there are no performance counters"),
     "prefetch": _NO_CACHES,
     "prefetchu": _NO_CACHES,
+    "setmaxnreg": _different("registers are as many as a kernel wants"),
 }
 #: Special registers, without what follows an underline or a dot, whose value is another.
 SPECIALS: Final = {
@@ -121,6 +123,7 @@ SPECIALS: Final = {
 _ORDER: Final = Judgement(
     Fidelity.APPROXIMATE, "order and precision of the sums are not documented; ours are defined"
 )
+_PRODUCTS: Final = frozenset(("mma", "mma_async"))
 _SUMS: Final = frozenset(("f16", "bf16", "tf32", "f64"))
 _CACHE_OPERATORS: Final = frozenset(("ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc"))
 
@@ -172,7 +175,7 @@ def judge(name: str) -> Judgement:
         return approximate
     if opcode not in EXACT:
         raise LookupError(f"{opcode} is neither in EXACT nor in APPROXIMATE nor in DIFFERENT")
-    if opcode in ("mma", "wmma") and "mma" in (opcode, *modifiers) and _SUMS & set(modifiers):
+    if _PRODUCTS & {opcode, *modifiers} and _SUMS & set(modifiers):
         return _ORDER
     if opcode in ("ld", "st", "ldu") and _advises(opcode, modifiers):
         return _NO_CACHES

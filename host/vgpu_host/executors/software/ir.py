@@ -182,12 +182,14 @@ _WITHOUT_RESULT = frozenset(
         "__assertfail",
         "pmevent",
         "stmatrix",
+        "setmaxnreg",
         AWAIT,
         SPIN,
     ]
 )
 
 
+_MBARRIER_RESULTS = {"arrive", "arrive_drop", "test_wait", "try_wait", "pending_count"}
 _READS_CARRY = frozenset(("addc", "subc", "madc"))
 
 
@@ -195,6 +197,8 @@ def has_result(instruction: Instruction) -> bool:
     """Whether the first operand is written."""
     if instruction.opcode in ("bar", "barrier"):
         return "red" in instruction.modifiers
+    if instruction.opcode == "mbarrier":
+        return bool(_MBARRIER_RESULTS & set(instruction.modifiers))
     if instruction.opcode == "wmma":
         return "store" not in instruction.modifiers
     if instruction.opcode == "wgmma":

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import struct
 
 from .errors import UnsupportedError
 from .ir import Address, Immediate, Operand, Pair, Register, Special, Symbol, Vector
 from .ptx_text import split_operands
 
 _INTEGER = re.compile(r"-?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)U?$")
+_DECIMAL = re.compile(r"-?\d+(?:\.\d*(?:[eE][+-]?\d+)?|[eE][+-]?\d+)$")
 _ADDRESS = re.compile(r"\[\s*([^\]+\s]+)\s*(?:\+\s*(-?\w+))?\s*\]$")
 _SYMBOL_OFFSET = re.compile(r"([A-Za-z_$][\w$]*)\s*(?:\+\s*(-?\w+))?$")
 _FAMILY = re.compile(r"(%?[\w$]*?[A-Za-z_$])(\d+)$")
 _SPECIAL = re.compile(
-    r"%(?:n?tid|n?ctaid)(?:\.[xyz])?$|%(?:laneid|warpid|nwarpid|smid|nsmid|gridid|clock|clock_hi|"
+    r"%(?:n?tid|n?ctaid|n?clusterid|cluster_n?ctaid)(?:\.[xyz])?$|%(?:cluster_n?ctarank|"
+    r"laneid|warpid|nwarpid|smid|nsmid|gridid|clock|clock_hi|"
     r"clock64|globaltimer|globaltimer_lo|globaltimer_hi|lanemask_(?:eq|le|lt|ge|gt)|"
     r"dynamic_smem_size|total_smem_size|envreg\d+|pm\d+)$"
 )
@@ -112,6 +115,8 @@ def parse_immediate(text: str, position: int = -1) -> Immediate:
         return Immediate(int(text[2:], 16), "f32")
     if text[:2] in ("0d", "0D") and len(text) == 18:
         return Immediate(int(text[2:], 16), "f64")
+    if _DECIMAL.match(text):
+        return Immediate(int.from_bytes(struct.pack("<d", float(text)), "little"), "f64")
     if _INTEGER.match(text):
         digits = text.rstrip("U")
         if re.match(r"-?0\d+$", digits):

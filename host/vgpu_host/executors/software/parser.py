@@ -66,6 +66,10 @@ class _BodyParser:
                 if number.strip():
                     product *= int(number)
             self.body.max_threads = product
+        cluster = re.search(r"\.reqnctapercluster\s+([\d, ]+)", header)
+        if cluster and any(int(number) != 1 for number in cluster[1].split(",")):
+            text = cluster.group().strip()
+            raise UnsupportedError("a cluster has one block", self.function.start, text)
         name = re.escape(self.function.name)
         formal = re.search(rf"{name}\s*\((?P<list>.*?)\)\s*(?:\.|$)", header, re.S)
         if formal:

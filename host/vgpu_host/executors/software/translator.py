@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property
 
 from .cfg import Block
+from .clusters import as_single_blocks
 from .codegen.kernel import KernelText, generate
 from .device_attributes import LOCAL_PER_THREAD
 from .errors import CudaResult, PtxError, UnsupportedError
@@ -19,6 +20,7 @@ from .launch import GAP_ROOM, PARAMETER_WINDOW
 from .layout import Layout, lay_out
 from .parser import parse_function
 from .profiles import SHARED_PER_BLOCK
+from .requirements import check_requirements
 from .translation import Translation
 from .uniformity import Analysis, analyze
 
@@ -52,7 +54,10 @@ class Lowering:
     @cached_property
     def body(self) -> Body:
         """The kernel with the functions that it calls in it."""
-        return inline_calls(parse_function(self._source, self._name), self._load)
+        body = inline_calls(parse_function(self._source, self._name), self._load)
+        check_requirements(body, self._translation.profile, self._source.version)
+        as_single_blocks(body)
+        return body
 
     def _load(self, callee: str) -> Body | None:
         known = callee in self._source.functions

@@ -34,7 +34,7 @@ from .ir import (
 
 _VECTOR_SPECIALS = ("%tid", "%laneid", "%lanemask")
 _ALWAYS_VECTOR = frozenset(
-    ("atom", "shfl", "match", "mma", "wmma", "wgmma", "ldmatrix", "movmatrix", GATE)
+    ("atom", "shfl", "match", "mma", "wmma", "wgmma", "ldmatrix", "movmatrix", "elect", GATE)
 )
 _ALWAYS_UNIFORM = frozenset(("activemask", "bar", "barrier"))
 #: The same for all lanes with the same member mask, which is their last operand after `.sync`.
@@ -329,6 +329,8 @@ def _is_vector(body: Body, instruction: Instruction, result: Analysis) -> bool:
     if instruction.predicate and instruction.predicate.name in result.vectors:
         return True
     if instruction.opcode == "ld" and reads_local(body, instruction):
+        return True
+    if instruction.opcode == "mbarrier" and {"arrive", "arrive_drop"} & set(instruction.modifiers):
         return True
     return instruction.opcode in ("cvta", "isspacep") and "local" in instruction.modifiers
 

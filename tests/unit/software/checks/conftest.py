@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from vgpu_host.executors.software import DeviceFault, SoftwareGpu
+from vgpu_host.executors.software.profiles import DEFAULT_PROFILE, PROFILES
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.findings import Finding
 from vgpu_host.nvrtc import compile_ptx
@@ -90,8 +91,8 @@ def _extent(size: int | tuple[int, int, int]) -> tuple[int, int, int]:
     return (size, 1, 1) if isinstance(size, int) else size
 
 
-def _device(folder: Path, checks: str) -> CheckedDevice:
-    translation = Translation(checks=frozenset(checks.split()))
+def _device(folder: Path, checks: str, profile: str = DEFAULT_PROFILE) -> CheckedDevice:
+    translation = Translation(PROFILES[profile], frozenset(checks.split()))
     return CheckedDevice(
         SoftwareGpu(total_memory=256 << 20, threads=2, cache_dir=folder, translation=translation)
     )
@@ -109,6 +110,14 @@ def memory_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedD
 def race_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedDevice]:
     """A GPU that checks races."""
     device = _device(tmp_path_factory.mktemp("race"), "race")
+    yield device
+    device.gpu.close()
+
+
+@pytest.fixture(scope="session")
+def newer_race_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedDevice]:
+    """A GPU of capability 7.5 that checks races: it knows `.relaxed` and its like."""
+    device = _device(tmp_path_factory.mktemp("newer"), "race", "sm_75")
     yield device
     device.gpu.close()
 

@@ -238,10 +238,10 @@ ret; }
     ],
 )
 def test_release_and_acquire(
-    race_device: CheckedDevice, store: str, load: str, found: list[str]
+    newer_race_device: CheckedDevice, store: str, load: str, found: list[str]
 ) -> None:
     text = RELEASE.replace("STORE", store).replace("LOAD", load).replace("sm_61", "sm_70")
-    found_now = race_device.ptx(text, 2, 1, race_device.zeros(8, np.int32))
+    found_now = newer_race_device.ptx(text, 2, 1, newer_race_device.zeros(8, np.int32))
     assert kinds(found_now) == found
 
 

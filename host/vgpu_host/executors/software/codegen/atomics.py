@@ -6,40 +6,82 @@ store is atomic enough; it is several times faster than a locked instruction.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vgpu_host.executors.software.ir import BITS as WIDTH
 from vgpu_host.executors.software.ir import STORAGE, WARP_SIZE, Instruction, Operand, size_of
 
 from .access import locate
 from .emitter import Emitter, Value, integer
-from .memory import address_of, space_of
+from .halves import HALVES, PACKED, for_each_half, from_single, to_single
+from .memory import CACHE_HINT, address_of, items_of, space_of, without_policy
 from .registry import handles
 
-_SCOPES = "relaxed acquire release acq_rel cta gpu sys cluster global shared shared::cta noftz"
+_SCOPES = "relaxed acquire release acq_rel cta gpu sys cluster noftz"
+_PLACES = f"global shared shared::cta shared::cluster {CACHE_HINT}"
 _OPERATIONS = "add min max and or xor exch cas inc dec"
-_TYPES = "b16 b32 b64 u32 s32 u64 s64 f32 f64 f16x2 f16"
+_TYPES = "b16 b32 b64 u32 s32 u64 s64 f32 f64 f16 f16x2 bf16 bf16x2 v2 v4 v8"
 
 
-@handles("atom red", f"{_SCOPES} {_OPERATIONS} {_TYPES}")
+@handles("atom red", f"{_SCOPES} {_PLACES} {_OPERATIONS} {_TYPES}")
 def emit_atomic(emitter: Emitter, instruction: Instruction) -> None:
-    """`atom`, `red`: read, modify, write; `atom` yields what was there before."""
-    operands = instruction.operands
-    target: Operand | None = None
+    """`atom`, `red`: read, modify, write; `atom` yields what was there before.
+
+    Of a vector each element is an atomic operation of its own.
+    """
+    operands = without_policy(instruction)
+    targets: tuple[Operand, ...] = ()
     if instruction.opcode == "atom":
-        target, *rest = operands
-    else:
-        rest = list(operands)
-    type_ = STORAGE[instruction.type]
+        targets, operands = items_of(operands[0]), operands[1:]
+    address, *sources = operands
+    columns = [items_of(operand) for operand in sources]
+    count = len(columns[0])
+    type_, size = STORAGE[instruction.type], size_of(instruction.type)
     space = space_of(emitter, instruction)
-    place = locate(emitter, address_of(emitter, rest[0]), space, size_of(instruction.type))
+    place = locate(emitter, address_of(emitter, address), space, size, count)
     if emitter.instruments:
-        emitter.instruments.atomic(place, type_)
-    arguments = [emitter.read(operand, instruction.type) for operand in rest[1:]]
-    addresses = _spill(emitter, "atomic.address", emitter.widen(place.address))
-    spilled = [
-        _spill(emitter, f"atomic.{type_}.{index}", emitter.widen(argument))
+        for index in range(count):
+            emitter.instruments.atomic(place, type_, index * size)
+    alone = space == "shared" and instruction.type not in (*HALVES, *PACKED)
+    modify = _modify_alone if alone else _modify
+
+    def update(pointer: Value, values: list[Value]) -> Value:
+        return modify(emitter, instruction, pointer, values)
+
+    for index, row in enumerate(zip(*columns, strict=True)):
+        arguments = [emitter.read(operand, instruction.type) for operand in row]
+        where = place.address
+        if index:
+            where = emitter.op("add", where, integer(index * size, "i64"))
+        old = for_each_lane(emitter, where, arguments, type_ if targets else None, update)
+        if old is not None:
+            emitter.write(targets[index], old)
+
+
+def for_each_lane(
+    emitter: Emitter,
+    addresses: Value,
+    arguments: list[Value],
+    result: str | None,
+    update: Callable[[Value, list[Value]], Value],
+) -> Value | None:
+    """Do something to memory for one active lane after the other.
+
+    Args:
+        emitter: of the kernel.
+        addresses: of the lanes, checked.
+        arguments: values of which `update` gets those of its lane.
+        result: type of what `update` returns, to be collected; None to forget it.
+        update: emits the operation on a pointer.
+    """
+    slots = [
+        _spill(emitter, f"atomic.{argument.type}.{index}", emitter.widen(argument))
         for index, argument in enumerate(arguments)
     ]
-    results = emitter.stack(f"atomic.{type_}.result", f"<{WARP_SIZE} x {type_}>")
+    places = _spill(emitter, "atomic.address", emitter.widen(addresses))
+    results = (
+        emitter.stack(f"atomic.{result}.result", f"<{WARP_SIZE} x {result}>") if result else ""
+    )
     start = emitter.name("atomic")
     before, body, after = f"{start}.before", f"{start}.body", f"{start}.after"
     bits = emitter.active_bits()
@@ -51,14 +93,14 @@ def emit_atomic(emitter: Emitter, instruction: Instruction) -> None:
     left, remaining = f"%{start}.left", f"%{start}.remaining"
     emitter.line(f"{left} = phi i32 [ {bits.ref}, %{before} ], [ {remaining}, %{start}.latch ]")
     lane = emitter.intrinsic("cttz", Value(left, "i32"), extra="i1 true")
-    pointer = emitter.cast("inttoptr", _element(emitter, addresses, lane, "i64"), "ptr")
-    values = [_element(emitter, slot, lane, type_) for slot in spilled]
-    if space == "shared" and instruction.type not in ("f16", "f16x2"):
-        old = _modify_alone(emitter, instruction, pointer, values)
-    else:
-        old = _modify(emitter, instruction, pointer, values)
-    if target is not None:
-        where = emitter.define(f"getelementptr {type_}, ptr {results}, {lane}", "ptr")
+    pointer = emitter.cast("inttoptr", _element(emitter, places, lane, "i64"), "ptr")
+    values = [
+        _element(emitter, slot, lane, argument.type)
+        for slot, argument in zip(slots, arguments, strict=True)
+    ]
+    old = update(pointer, values)
+    if result:
+        where = emitter.define(f"getelementptr {result}, ptr {results}, {lane}", "ptr")
         emitter.line(f"store {old}, ptr {where.ref}")
     emitter.line(f"br label %{start}.latch")
     emitter.label(f"{start}.latch")
@@ -67,9 +109,9 @@ def emit_atomic(emitter: Emitter, instruction: Instruction) -> None:
     more = emitter.compare("icmp ne", Value(remaining, "i32"), integer(0, "i32"))
     emitter.line(f"br {more}, label %{body}, label %{after}")
     emitter.label(after)
-    if target is not None:
-        loaded = emitter.define(f"load <{WARP_SIZE} x {type_}>, ptr {results}", type_, True)
-        emitter.write(target, loaded)
+    if not result:
+        return None
+    return emitter.define(f"load <{WARP_SIZE} x {result}>, ptr {results}", result, True)
 
 
 def _spill(emitter: Emitter, name: str, value: Value) -> str:
@@ -95,8 +137,8 @@ def _modify(
             f"cmpxchg {pointer}, {values[0]}, {values[1]} acq_rel acquire, align {size}", "pair"
         )
         return emitter.define(f"extractvalue {{ {type_}, i1 }} {pair.ref}, 0", type_)
-    if instruction.type in ("f16", "f16x2"):
-        return _half_add(emitter, instruction, operation, pointer, values[0])
+    if instruction.type in HALVES or instruction.type in PACKED:
+        return _modify_halves(emitter, instruction, operation, pointer, values[0])
     signed = instruction.type[0] == "s"
     name = {
         "add": "fadd" if type_ in ("float", "double") else "add",
@@ -144,17 +186,37 @@ def _modify_alone(
     return old
 
 
-def _half_add(
+def _modify_halves(
     emitter: Emitter, instruction: Instruction, operation: str, pointer: Value, value: Value
 ) -> Value:
-    if operation != "add" or "noftz" not in instruction.modifiers:
-        raise emitter.refuse("the only atomic on half precision is add.noftz")
-    if instruction.type == "f16":
-        addend = emitter.bits(value, "half")
-        old = emitter.define(f"atomicrmw fadd {pointer}, {addend} acq_rel, align 2", "half")
-        return emitter.bits(old, "i16")
-    pair = emitter.define(f"bitcast {value} to <2 x half>", "pair")
-    old = emitter.define(
-        f"atomicrmw fadd {pointer}, <2 x half> {pair.ref} acq_rel, align 4", "pair"
+    """`add`, `min`, `max` of halves: tried until nobody else wrote in between."""
+    if operation not in ("add", "min", "max") or "noftz" not in instruction.modifiers:
+        raise emitter.refuse("atomics on half precision are add, min and max with .noftz")
+    half = PACKED.get(instruction.type, instruction.type)
+    stem = {"min": "minimumnum", "max": "maximumnum"}.get(operation)
+
+    def combine(pair: list[Value]) -> Value:
+        a, b = (to_single(emitter, number, half) for number in pair)
+        single = emitter.intrinsic(stem, a, b) if stem else emitter.op("fadd", a, b)
+        return from_single(emitter, single, half)
+
+    name = emitter.name("again")
+    emitter.line(f"br label %{name}.first")
+    emitter.label(f"{name}.first")
+    first = emitter.define(f"load {value.type}, {pointer}", value.type)
+    emitter.line(f"br label %{name}")
+    emitter.label(name)
+    old = Value(f"%{name}.old", value.type)
+    emitter.line(
+        f"{old.ref} = phi {value.type} [ {first.ref}, %{name}.first ], [ %{name}.seen, %{name} ]"
     )
-    return emitter.define(f"bitcast <2 x half> {old.ref} to i32", "i32")
+    both = [old, value]
+    packed = instruction.type in PACKED
+    new = for_each_half(emitter, both, combine) if packed else combine(both)
+    size = WIDTH[value.type] // 8
+    emitter.line(f"%{name}.pair = cmpxchg {pointer}, {old}, {new} acq_rel acquire, align {size}")
+    emitter.line(f"%{name}.seen = extractvalue {{ {value.type}, i1 }} %{name}.pair, 0")
+    done = emitter.define(f"extractvalue {{ {value.type}, i1 }} %{name}.pair, 1", "i1")
+    emitter.line(f"br {done}, label %{name}.done, label %{name}")
+    emitter.label(f"{name}.done")
+    return old

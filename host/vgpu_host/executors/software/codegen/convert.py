@@ -7,6 +7,7 @@ from vgpu_host.executors.software.ir import STORAGE, Instruction
 
 from .emitter import Emitter, Value, integer, real
 from .halves import HALVES, PACKED, from_double, from_single, to_odd, to_single
+from .quarters import FORMATS, halves_from_pair, pair_from_singles
 from .registry import handles
 from .rounding import adjust
 from .saturation import saturate
@@ -17,16 +18,33 @@ _DIRECTED = ("rz", "rm", "rp")
 _FLOATING = frozenset(("f16", "bf16", "f32", "f64"))
 
 
-@handles("cvt", f"rn rz rm rp rna rni rzi rmi rpi ftz sat satfinite relu {_TYPES} f16x2 bf16x2")
+#: Largest finite number of a floating-point type, to which `.satfinite` takes infinities.
+_LARGEST = {"f16": 0x7BFF, "bf16": 0x7F7F, "tf32": 0x7F7FE000}
+_INFINITY = {"f16": 0x7C00, "bf16": 0x7F80, "tf32": 0x7F800000}
+
+
+@handles(
+    "cvt",
+    f"rn rz rm rp rna rni rzi rmi rpi ftz sat satfinite relu pack {_TYPES} f16x2 bf16x2 b32 "
+    f"s4 u4 s2 u2 {' '.join(FORMATS)}",
+)
 def emit_convert(emitter: Emitter, instruction: Instruction) -> None:
     """`cvt`: between all integer and floating-point types."""
-    types = [name for name in instruction.modifiers if name in STORAGE or name == "tf32"]
+    if "pack" in instruction.modifiers:
+        _pack_integers(emitter, instruction)
+        return
+    known = (*STORAGE, "tf32", *FORMATS)
+    types = [name for name in instruction.modifiers if name in known]
     if len(types) != 2:
         raise emitter.refuse("cvt needs two types")
-    if "satfinite" in instruction.modifiers:
-        raise emitter.refuse("cvt.satfinite is not supported")
     target, source = types
-    if target in PACKED:
+    if target in FORMATS:
+        result = _to_quarters(emitter, instruction, target, source)
+    elif source in FORMATS:
+        relu = "relu" in instruction.modifiers
+        value = emitter.read(instruction.operands[1], "b16")
+        result = halves_from_pair(emitter, value, source, relu)
+    elif target in PACKED:
         result = _pack_halves(emitter, instruction, PACKED[target])
     elif target == "tf32":
         result = _to_tensor_float(emitter, instruction)
@@ -42,6 +60,8 @@ def emit_convert(emitter: Emitter, instruction: Instruction) -> None:
             result = _integer_to_float(emitter, instruction, value, source, target)
         else:
             result = _integer_to_integer(emitter, instruction, value, source, target)
+        if target in HALVES:
+            result = _finite(emitter, instruction, result, target)
     emitter.write(instruction.operands[0], result, target[0] == "s")
 
 
@@ -142,6 +162,7 @@ def _pack_halves(emitter: Emitter, instruction: Instruction, half: str) -> Value
     for operand in (low, high):
         value = saturate(emitter, instruction, emitter.read(operand, "f32"))
         narrow = from_single(emitter, value, half, _mode(instruction, _DIRECTED))
+        narrow = _finite(emitter, instruction, narrow, half)
         halves.append(emitter.cast("zext", narrow, "i32"))
     return emitter.op("or", halves[0], emitter.op("shl", halves[1], integer(16, "i32")))
 
@@ -161,4 +182,51 @@ def _to_tensor_float(emitter: Emitter, instruction: Instruction) -> Value:
     result = emitter.bits(emitter.select(is_nan, integer(0x7FFFFFFF, "i32"), rounded), "float")
     if "relu" in instruction.modifiers:
         result = emitter.intrinsic("maximum", result, Value("0.0", "float"))
-    return emitter.bits(result, "i32")
+    return _finite(emitter, instruction, emitter.bits(result, "i32"), "tf32")
+
+
+def _finite(emitter: Emitter, instruction: Instruction, value: Value, kind: str) -> Value:
+    """With `.satfinite` the largest number instead of an infinity (bits in an integer)."""
+    if "satfinite" not in instruction.modifiers:
+        return value
+    top = integer(-(1 << (WIDTH[value.type] - 1)), value.type)
+    sign = emitter.op("and", value, top)
+    magnitude = emitter.op("xor", value, sign)
+    infinite = emitter.compare("icmp eq", magnitude, integer(_INFINITY[kind], value.type))
+    largest = emitter.op("or", sign, integer(_LARGEST[kind], value.type))
+    return emitter.select(infinite, largest, value)
+
+
+def _to_quarters(emitter: Emitter, instruction: Instruction, target: str, source: str) -> Value:
+    """`cvt.rn.satfinite.e4m3x2`: of two floats, the first one high, or of two halves."""
+    relu = "relu" in instruction.modifiers
+    if source == "f32":
+        high, low = (emitter.read(operand, "f32") for operand in instruction.operands[1:])
+    elif source == "f16x2":
+        pair = emitter.read(instruction.operands[1], "b32")
+        upper = emitter.op("lshr", pair, integer(16, "i32"))
+        high, low = (
+            to_single(emitter, emitter.cast("trunc", half, "i16"), "f16") for half in (upper, pair)
+        )
+    else:
+        raise emitter.refuse(f"cvt from .{source} to .{target} is not supported")
+    return pair_from_singles(emitter, high, low, target, relu)
+
+
+def _pack_integers(emitter: Emitter, instruction: Instruction) -> None:
+    """`cvt.pack.sat`: two integers saturated, side by side, and the low bits of a third above."""
+    target, first, second, *rest = instruction.operands
+    kind = next(name for name in instruction.modifiers if name not in ("pack", "sat"))
+    bits, signed = int(kind[1:]), kind[0] == "s"
+    low = -(1 << (bits - 1)) if signed else 0
+    high = (1 << (bits - 1 if signed else bits)) - 1
+    result: Value = integer(0, "i32")
+    for place, operand in ((bits, first), (0, second)):
+        value = emitter.intrinsic("smax", emitter.read(operand, "s32"), integer(low, "i32"))
+        value = emitter.intrinsic("smin", value, integer(high, "i32"))
+        value = emitter.op("and", value, integer((1 << bits) - 1, "i32"))
+        result = emitter.op("or", result, emitter.op("shl", value, integer(place, "i32")))
+    if rest:
+        above = emitter.op("shl", emitter.read(rest[0], "b32"), integer(2 * bits, "i32"))
+        result = emitter.op("or", result, above)
+    emitter.write(target, result)

@@ -6,6 +6,7 @@ from vgpu_host.executors.software.ir import Address, Immediate, Instruction, Ope
 
 from .access import load, locate
 from .emitter import Emitter, Value, integer
+from .mbarrier import arrive
 from .memory import address_of
 from .registry import handles
 from .rows import load_elements, store_elements
@@ -13,10 +14,17 @@ from .rows import load_elements, store_elements
 _HINTS = "L2::64B L2::128B L2::256B L2::cache_hint"
 
 
-@handles("cp", f"async ca cg shared shared::cta global commit_group wait_group wait_all {_HINTS}")
+@handles(
+    "cp",
+    f"async ca cg shared shared::cta shared::cluster global commit_group wait_group wait_all "
+    f"mbarrier arrive noinc b64 {_HINTS}",
+)
 def emit_asynchronous_copy(emitter: Emitter, instruction: Instruction) -> None:
     """`cp.async`: 4, 8 or 16 bytes from global to shared memory; waiting finds them there."""
     if {"commit_group", "wait_group", "wait_all"} & set(instruction.modifiers):
+        return
+    if "mbarrier" in instruction.modifiers:
+        _arrive_when_copied(emitter, instruction)
         return
     operands = list(instruction.operands)
     if "L2::cache_hint" in instruction.modifiers:
@@ -31,6 +39,16 @@ def emit_asynchronous_copy(emitter: Emitter, instruction: Instruction) -> None:
     else:
         words = load_elements(emitter, address_of(emitter, source), "global", "i32", count)
     store_elements(emitter, address_of(emitter, target), "shared", words)
+
+
+def _arrive_when_copied(emitter: Emitter, instruction: Instruction) -> None:
+    """`cp.async.mbarrier.arrive`: all copies are done by now.
+
+    Without `.noinc` the barrier awaits one arrival more for this very one: nothing changes.
+    """
+    (address,) = instruction.operands
+    if "noinc" in instruction.modifiers:
+        arrive(emitter, instruction, address)
 
 
 def _load_some(emitter: Emitter, source: Address, count: int, limit: Operand) -> list[Value]:

@@ -60,6 +60,8 @@ def _compute(emitter: Emitter, instruction: Instruction, operands: list[Value]) 
 
 def _extreme(emitter: Emitter, instruction: Instruction, operands: list[Value]) -> Value:
     """`min`, `max`; with `.xorsign.abs` of magnitudes, with the sign of the product."""
+    if len(operands) != 2:
+        raise emitter.refuse(f"{instruction.opcode} of three needs sm_100: no profile has it")
     stem = "minimum" if instruction.opcode == "min" else "maximum"
     suffix = "" if "NaN" in instruction.modifiers else "num"
     if "xorsign" not in instruction.modifiers:

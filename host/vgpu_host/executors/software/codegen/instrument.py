@@ -72,13 +72,13 @@ class Instruments:
         assert self._memory
         return self._memory.all_well(shadow)
 
-    def atomic(self, place: Place, type_: str) -> None:
+    def atomic(self, place: Place, type_: str, offset: int = 0) -> None:
         """An element is about to be read and written at once."""
         if self._memory:
-            self._memory.load(place, type_, 0)
-            self._memory.store(place, type_, 0)
+            self._memory.load(place, type_, offset)
+            self._memory.store(place, type_, offset)
         if self._races:
-            self._races.atomic(place, type_)
+            self._races.atomic(place, type_, offset)
 
     def before(self, instruction: Instruction) -> None:
         """An instruction is about to run."""

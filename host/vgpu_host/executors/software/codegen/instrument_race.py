@@ -42,9 +42,9 @@ class RaceCheck:
         """An element is about to be written."""
         self._access(place, value.type, offset, WRITE, value)
 
-    def atomic(self, place: Place, type_: str) -> None:
+    def atomic(self, place: Place, type_: str, offset: int) -> None:
         """An element is about to be read and written at once."""
-        self._access(place, type_, 0, WRITE | STRONG | ATOMIC, None)
+        self._access(place, type_, offset, WRITE | STRONG | ATOMIC, None)
 
     def before(self, instruction: Instruction) -> None:
         """Fences, releases and lanes that meet order what comes before and after them."""

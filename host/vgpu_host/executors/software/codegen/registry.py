@@ -48,7 +48,9 @@ def emit(emitter: Emitter, instruction: Instruction) -> None:
     emitter.instruction = instruction
     entry = TABLE.get(instruction.opcode)
     if entry is None:
-        raise emitter.refuse(f"instruction {instruction.opcode} is not supported")
+        raise emitter.refuse(
+            f"instruction {instruction.opcode} is not supported: no profile has it"
+        )
     unknown = [name for name in instruction.modifiers if name not in entry.modifiers]
     if unknown:
         raise emitter.refuse(f"modifier .{unknown[0]} of {instruction.opcode} is not supported")

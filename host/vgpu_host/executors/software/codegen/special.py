@@ -17,6 +17,8 @@ def read_special(emitter: Emitter, name: str) -> Value:
         UnsupportedError: a special register that this device does not have.
     """
     stem, _, axis = name[1:].partition(".")
+    # A cluster has one block.
+    stem = {"clusterid": "ctaid", "nclusterid": "nctaid"}.get(stem, stem)
     if stem in ("tid", "ntid", "ctaid", "nctaid"):
         return _coordinate(emitter, stem, axis or "x")
     if stem.startswith("lanemask_"):
@@ -25,6 +27,10 @@ def read_special(emitter: Emitter, name: str) -> Value:
         # CUDA passes the workspace of a cooperative launch in them: no launch here is one.
         return integer(0, "i32")
     match stem:
+        case "cluster_ctaid" | "cluster_ctarank":
+            return integer(0, "i32")
+        case "cluster_nctaid" | "cluster_nctarank":
+            return integer(1, "i32")
         case "laneid":
             if emitter.by_base:
                 return integer(0, "i32")

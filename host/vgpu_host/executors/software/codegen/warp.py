@@ -155,6 +155,19 @@ def emit_active_mask(emitter: Emitter, instruction: Instruction) -> None:
     emitter.write(instruction.operands[0], emitter.active_bits())
 
 
+@handles("elect", "sync")
+def emit_elect(emitter: Emitter, instruction: Instruction) -> None:
+    """`elect`: the lowest active lane of a member mask."""
+    target, members = instruction.operands
+    if not isinstance(target, Pair):
+        raise emitter.refuse("elect.sync needs a register and a predicate")
+    # The mask may differ from lane to lane only where lanes belong to different groups.
+    mask = emitter.op("and", emitter.widen(emitter.read(members, "b32")), emitter.active_bits())
+    leader = emitter.intrinsic("cttz", mask, extra="i1 false")
+    emitter.write(target.first, leader)
+    emitter.write(target.second, emitter.compare("icmp eq", leader, _LANE))
+
+
 @handles("match", "any all sync b32 b64")
 def emit_match(emitter: Emitter, instruction: Instruction) -> None:
     """`match`: the lanes that hold the same value."""
