@@ -9,7 +9,7 @@ import random
 import sys
 from pathlib import Path
 
-from .campaign import Failure, Tally, describe, jobs, reduce, run, write_reproduction
+from .campaign import THOROUGH, Failure, Tally, describe, jobs, reduce, run, write_reproduction
 from .workers import Job, Worker
 
 
@@ -62,7 +62,7 @@ def main() -> int:
         return 0
     print(f"seed {seed}", file=sys.stderr, flush=True)
     mutations = arguments.mutations if arguments.mutations >= 0 else arguments.count // 2
-    tally = run(jobs(seed, arguments.count, mutations), arguments.jobs, _report)
+    tally = run(jobs(seed, arguments.count, mutations, THOROUGH), arguments.jobs, _report)
     files = []
     for failure in tally.failures:
         print(failure, file=sys.stderr, flush=True)

@@ -110,6 +110,19 @@ class Addresses:
             )
             line(how)
             total = scaled
+        if rng.random() < 0.25:
+            mixed = fresh("r")
+            how = rng.choice(
+                (
+                    f"add.u32 {mixed}, {total}, %n;",
+                    f"sub.u32 {mixed}, {total}, %n;",
+                    f"sub.s32 {mixed}, %n, {total};",
+                    f"mul.lo.u32 {mixed}, {total}, %n;",
+                    f"mad.lo.s32 {mixed}, {self._special()}, %n, {total};",
+                )
+            )
+            line(how)
+            total = mixed
         if rng.random() < 0.6:
             moved = fresh("r")
             offset = rng.choice((1, 1, 2, 5, 31, 32, 100, 0x7FFFFFFF, 0xFFFFFFF0))
@@ -238,6 +251,27 @@ class Addresses:
         else:
             line(f"mul.wide.s32 {wide}, {index}, {size}; add.s64 {address}, {wide}, {base};")
         return f"[{address}]"
+
+    def walk(self) -> tuple[str, str, str]:
+        """A pointer into the input that loops may move: a load, what it loads, and the move.
+
+        There is room for a dozen moves.
+        """
+        rng, line, fresh = self.rng, self.writer.line, self.writer.fresh
+        kind, letter, size = rng.choice((("u32", "r", 4), ("u64", "l", 8), ("f32", "f", 4)))
+        pointer, offset = fresh("l"), fresh("l")
+        number = rng.choice(("%thread", "%thread", "%tid.x", "%laneid"))
+        index = fresh("r")
+        line(f"mov.u32 {index}, {number}; mul.wide.u32 {offset}, {index}, {size};")
+        line(f"add.s64 {pointer}, %input, {offset};")
+        line(f"add.s64 {pointer}, {pointer}, 512;")
+        step = rng.choice((size, 4 * size, -size, 32, -32))
+        target = self.writer.register(letter)
+        return (
+            f"ld.global.{kind} {target}, [{pointer}];",
+            target,
+            (f"add.s64 {pointer}, {pointer}, {step};"),
+        )
 
     def window_address(self, symbol: str, space: str, index: str, size: int) -> tuple[str, str]:
         """Address of an element of a shared or local array, and the space to name (or none)."""

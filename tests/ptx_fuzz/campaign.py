@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,11 @@ from .case import Case
 from .judge import Judgement
 from .reducer import Reducer
 from .workers import Job, Worker
+
+#: For campaigns: the general translation always, the checkers now and then.
+THOROUGH = (("optimised", "general", "checked"), *[("optimised", "general")] * 3)
+#: For each run of the tests: one of them now and then.
+QUICK = (("optimised", "general"), ("optimised",), ("optimised", "checked"), ("optimised",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +48,12 @@ class Tally:
         return sum(self.counts.values())
 
 
-def jobs(seed: int, programs: int, mutations: int, general_every: int = 1) -> list[Job]:
-    """The cases of a campaign: seeds from `seed` on, mutations spread among the programs."""
-    made = [
-        Job("program", seed + index, general=index % general_every == 0)
-        for index in range(programs)
-    ]
+def jobs(seed: int, programs: int, mutations: int, ways: Sequence[tuple[str, ...]]) -> list[Job]:
+    """The cases of a campaign: seeds from `seed` on, mutations spread among the programs.
+
+    Programs are translated in each of the `ways` in turn; see `Runner`.
+    """
+    made = [Job("program", seed + index, ways=ways[index % len(ways)]) for index in range(programs)]
     step = max(1, (programs + mutations) // max(mutations, 1))
     for index in range(mutations):
         made.insert(min(len(made), index * step), Job("mutation", seed + index))

@@ -92,6 +92,7 @@ def loop(program: Program, where: Where) -> None:
         writer.line(f"and.b32 {limit}, %thread, {rng.choice((1, 3, 7))};")
     else:
         writer.line(f"and.b32 {limit}, {writer.register('r')}, {rng.choice((1, 3))};")
+    walks = [program.addresses.walk() for _ in range(rng.choice((0, 0, 1, 2)))]
     head, end = writer.label("B"), writer.label("E")
     writer.line(f"mov.u32 {counter}, 0;")
     tested_first = choice >= 2
@@ -100,7 +101,11 @@ def loop(program: Program, where: Where) -> None:
         writer.line(f"setp.ge.u32 {again}, {counter}, {limit};")
         writer.line(f"@{again} bra {end};")
     program.addresses.counters.append(counter)
+    for fetch, _, _ in walks:
+        writer.line(fetch)
     program.statements(inside, rng.randint(1, 5))
+    for _, _, move in walks:
+        writer.line(move)
     if not inside.block and rng.random() < 0.3:
         writer.line(f"@{_condition(program)} bra {end};")
     if not inside.block and rng.random() < 0.2:
@@ -119,6 +124,41 @@ def loop(program: Program, where: Where) -> None:
         writer.line(f"@{again} bra {head};")
     writer.line(f"{end}:")
     return None
+
+
+def tangle(program: Program, where: Where) -> None:
+    """Blocks that branch to each other as they like, until their fuel is used up."""
+    if where.depth >= 2:
+        program.plain(where)
+        return
+    writer, rng = program.writer, program.rng
+    fuel, empty, end = writer.fresh("r"), writer.fresh("p"), writer.label("E")
+    labels = [writer.label("K") for _ in range(rng.randint(2, 4))]
+    writer.line(f"mov.u32 {fuel}, {rng.randint(2, 9)};")
+    if rng.random() < 0.5:
+        writer.line(f"@{_condition(program)} bra {rng.choice(labels)};")
+    program.addresses.counters.append(fuel)
+    for label in labels:
+        writer.line(f"{label}:")
+        program.statements(_inside(program, where), rng.randint(1, 2))
+        writer.line(f"sub.u32 {fuel}, {fuel}, 1; setp.eq.u32 {empty}, {fuel}, 0;")
+        writer.line(f"@{empty} bra {end};")
+        for _ in range(rng.randrange(3)):
+            writer.line(f"@{_condition(program)} bra {rng.choice(labels)};")
+        if rng.random() < 0.3:
+            writer.line(f"bra {rng.choice(labels)};")
+    program.addresses.counters.pop()
+    writer.line(f"{end}:")
+
+
+def leave(program: Program, where: Where) -> None:
+    """Some threads end early; afterwards nobody may count on their values."""
+    if program.leaves or program.addresses.counters or program.rng.random() < 0.5:
+        program.plain(where)
+        return
+    program.leaves = True
+    how = program.rng.choice(("exit", "ret"))
+    program.writer.line(f"@{_condition(program)} {how};")
 
 
 def switch(program: Program, where: Where) -> None:

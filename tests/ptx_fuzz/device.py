@@ -11,6 +11,7 @@ from vgpu_host.executors.software import Function, SoftwareGpu
 from vgpu_host.executors.software.errors import DeviceFault, PtxError
 from vgpu_host.executors.software.profiles import profile_of
 from vgpu_host.executors.software.translation import Translation
+from vgpu_host.findings import Report
 
 from .case import Case
 
@@ -27,26 +28,35 @@ class Outcome:
     error: str = ""
     refused: bool = False
     guards_intact: bool = True
+    findings: tuple[str, ...] = ()
 
 
 class Runner:
     """A software GPU for fuzzing.
 
     Args:
-        general: whether to translate in the general form, with which the optimised is compared.
+        how: "optimised", "general" (with which the optimised is compared), or "checked" (by every
+            checker).
         profile: the device that it is.
         watchdog_s: seconds after which a launch is stopped.
     """
 
-    def __init__(self, *, general: bool, profile: str = "sm_90", watchdog_s: float = 2.0) -> None:
+    def __init__(
+        self, how: str = "optimised", *, profile: str = "sm_90", watchdog_s: float = 2.0
+    ) -> None:
         self._cache = tempfile.TemporaryDirectory(prefix="vgpu-fuzz-")
-        translation = replace(Translation(), profile=profile_of(profile), general=general)
+        checks = frozenset(("mem", "race", "sync")) if how == "checked" else frozenset()
+        translation = replace(
+            Translation(), profile=profile_of(profile), general=how == "general", checks=checks
+        )
+        self._report = Report()
         self._gpu = SoftwareGpu(
             total_memory=64 << 20,
             threads=1,
             cache_dir=Path(self._cache.name),
             watchdog_s=watchdog_s,
             translation=translation,
+            report=self._report,
         )
 
     def __enter__(self) -> Runner:
@@ -77,12 +87,14 @@ class Runner:
             module.unload()
 
     def _launch(self, case: Case, function: Function) -> Outcome:
+        self._report.findings.clear()
         guard = _GUARD_BYTE * GUARD
         contents = case.buffers()
         places = []
         for data in contents:
             pointer = self._gpu.alloc(len(data) + 2 * GUARD)
             ctypes.memmove(pointer, guard + data + guard, len(data) + 2 * GUARD)
+            self._gpu.written(pointer, len(data) + 2 * GUARD)
             places.append(pointer)
         try:
             arguments = [pointer + GUARD for pointer in places] + list(case.scalars)
@@ -100,7 +112,12 @@ class Runner:
             ]
             intact = all(whole[:GUARD] == guard and whole[-GUARD:] == guard for whole in after)
             buffers = [whole[GUARD:-GUARD] for whole in after]
-            return Outcome(None if error else buffers, error, guards_intact=intact)
+            findings = tuple(
+                f"{finding.check}: {finding.message}" for finding in self._report.findings.values()
+            )
+            return Outcome(
+                None if error else buffers, error, guards_intact=intact, findings=findings
+            )
         finally:
             for pointer in places:
                 self._gpu.free(pointer)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from .addresses import Addresses, Launch
 from .case import Case, Dim3
-from .control_statements import branch, call, function, loop, switch
+from .control_statements import branch, call, function, leave, loop, switch, tangle
 from .memory_statements import atomic, exchange, load, local, own_shared, reduce, store
 from .templates import FAMILIES, POOLS, REGISTER_BITS
 from .warp_statements import barrier_reduction, warp
@@ -26,6 +26,10 @@ _BLOCKS: tuple[Dim3, ...] = (
     (8, 4, 1), (5, 7, 1), (16, 3, 1), (32, 2, 1), (3, 3, 3), (1, 40, 1), (2, 16, 1), (4, 4, 4),
 )  # fmt: skip
 _GRIDS: tuple[Dim3, ...] = ((1, 1, 1), (1, 1, 1), (2, 1, 1), (3, 1, 1), (2, 2, 1), (1, 3, 1))
+
+
+#: The uniform `n`: small, or so large that sums with it wrap within a warp.
+_SCALARS = (0, 1, 3, 4, 17, 1000, 0xFFFF_FFF0, 0xFFFF_FFFF, 0x7FFF_FFF0, 0x8000_0001, 0x4000_0000)
 
 
 class Program:
@@ -51,11 +55,13 @@ class Program:
         #: All single precision flushes, none does, or some.
         self.flushing = rng.choice(("all", "none", "some"))
         self.full_warps = self.launch.block_threads % 32 == 0
+        #: Whether threads may have ended before the end.
+        self.leaves = False
         self.functions: list[str] = []
         self.signatures: list[tuple[str, list[str], str]] = []
         chosen = rng.sample(list(STATEMENTS), rng.randint(3, len(STATEMENTS)))
         self.weights = {name: rng.choice((1.0, 2.0, 4.0)) for name in chosen}
-        self.weights |= {"plain": 10.0, "load": 3.0}
+        self.weights |= {"plain": rng.choice((2.0, 10.0)), "load": rng.choice((2.0, 6.0))}
 
     def make(self) -> Case:
         """The program and its launch."""
@@ -85,7 +91,7 @@ class Program:
             "\n".join(text) + "\n",
             self.launch.grid,
             self.launch.block,
-            (rng.choice((0, 1, 3, 17, 1000)),),
+            (rng.choice(_SCALARS),),
             (
                 f"seed {self.seed} {INPUT_BYTES}",
                 f"fill a5 {max(self.output, 16)}",
@@ -246,6 +252,8 @@ STATEMENTS: dict[str, Callable[[Program, Where], None]] = {
     "branch": branch,
     "loop": loop,
     "switch": switch,
+    "leave": leave,
+    "tangle": tangle,
     "exchange": exchange,
     "own": own_shared,
     "local": local,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,6 +16,8 @@ from .text import NotUnderstoodError
 
 #: Errors that PTX which loads may end with: CUDA's of memory, traps, assertions, time and limits.
 _DOCUMENTED = ("700", "701", "702", "710", "716", "719", "launch refused")
+#: Ways to translate; see `Runner`.
+WAYS = ("optimised", "general", "checked")
 _TINY = "whether a number is tiny"
 
 
@@ -33,6 +36,8 @@ class Verdict(Enum):
     WRONG = "wrong"
     #: A valid program was refused or ended with an error.
     REJECTED = "rejected"
+    #: A checker found something in a program that has nothing wrong.
+    ACCUSED = "accused"
     #: It wrote where it must not.
     TOUCHED = "touched"
     #: An exception that is no documented error.
@@ -62,17 +67,21 @@ class Judge:
     """Runs cases in this process."""
 
     def __init__(self) -> None:
-        self._fast = Runner(general=False)
-        self._general = Runner(general=True)
+        self._runners: dict[str, Runner] = {}
         self._canaries = [(data, bytearray(data)) for data in map(os.urandom, (1 << 12, 1 << 18))]
 
     def close(self) -> None:
         """Give back the devices."""
-        self._fast.close()
-        self._general.close()
+        for runner in self._runners.values():
+            runner.close()
 
-    def program(self, case: Case, *, general: bool = True, strict: bool = False) -> Judgement:
-        """A valid program: the result must be that of the reference, in both translations."""
+    def _runner(self, how: str) -> Runner:
+        if how not in self._runners:
+            self._runners[how] = Runner(how)
+        return self._runners[how]
+
+    def program(self, case: Case, *, ways: Iterable[str] = WAYS, strict: bool = False) -> Judgement:
+        """A valid program: the result must be that of the reference, in all translations."""
         try:
             expected = run_reference(case, strict)
         except IndeterminateError as error:
@@ -80,24 +89,23 @@ class Judge:
             return Judgement(Verdict.OPEN if is_known else Verdict.INVALID, str(error))
         except (NotUnderstoodError, FaultError) as error:
             return Judgement(Verdict.INVALID, f"{type(error).__name__}: {error}")
-        runners = {"optimised": self._fast}
-        if general:
-            runners["general"] = self._general
-        for name, runner in runners.items():
-            found = self._compare(name, runner, case, expected)
+        for how in ways:
+            found = self._compare(how, case, expected)
             if found.verdict is not Verdict.RIGHT:
                 return found
         return Judgement(Verdict.RIGHT)
 
-    def _compare(self, name: str, runner: Runner, case: Case, expected: list[bytes]) -> Judgement:
+    def _compare(self, name: str, case: Case, expected: list[bytes]) -> Judgement:
         try:
-            outcome = runner.run(case)
+            outcome = self._runner(name).run(case)
         except Exception as error:
             return Judgement(Verdict.RAISED, f"{name}: {error!r}")
         if outcome.error:
             return Judgement(Verdict.REJECTED, f"{name}: {outcome.error}")
         if not outcome.guards_intact or not self._canaries_intact():
             return Judgement(Verdict.TOUCHED, name)
+        if outcome.findings:
+            return Judgement(Verdict.ACCUSED, f"{name}: {outcome.findings[0]}")
         assert outcome.buffers is not None
         for index, (got, want) in enumerate(zip(outcome.buffers, expected, strict=True)):
             if got != want:
@@ -114,18 +122,18 @@ class Judge:
 
     def mutation(self, case: Case) -> Judgement:
         """A program that may be anything; where the reference knows the result, that one."""
-        judgement = self._survive(self._fast, case)
+        judgement = self._survive(case)
         if judgement.verdict is not Verdict.RIGHT:
             return judgement
         try:
             expected = run_reference(case, strict=True)
         except (IndeterminateError, NotUnderstoodError, FaultError, RecursionError):
             return judgement
-        return self._compare("optimised", self._fast, case, expected)
+        return self._compare("optimised", case, expected)
 
-    def _survive(self, runner: Runner, case: Case) -> Judgement:
+    def _survive(self, case: Case) -> Judgement:
         try:
-            outcome = runner.run(case)
+            outcome = self._runner("optimised").run(case)
         except Exception as error:
             return Judgement(Verdict.RAISED, repr(error))
         if not self._canaries_intact():

@@ -97,7 +97,7 @@ def _shared_index(program: Program, start: int, index: str, size: int) -> str:
 
 def exchange(program: Program, where: Where) -> None:
     """Each thread stores, the block meets, each loads what another one stored."""
-    if not where.block:
+    if not where.block or program.leaves:
         return own_shared(program, where)
     rng, writer = program.rng, program.writer
     size = rng.choice((1, 2, 4, 4, 8))

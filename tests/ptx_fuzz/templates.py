@@ -71,6 +71,8 @@ def _bits() -> Iterator[str]:
         yield f"{name}.pred p p p"
     yield "not.pred p p"
     yield "lop3.b32 r r r r #256"
+    yield "lop3.or.b32 r|p r r r #256 p"
+    yield "lop3.and.b32 r|p r r r #256 !p"
     for direction in ("l", "r"):
         for mode in ("wrap", "clamp"):
             yield f"shf.{direction}.{mode}.b32 r r r r"
@@ -114,6 +116,11 @@ def _single() -> Iterator[str]:
         yield f"abs{ftz}.f32 f f"
         yield f"neg{ftz}.f32 f f"
         yield f"add{ftz}.f32 f f f"
+        # Approximate, but here correctly rounded.
+        yield f"div.approx{ftz}.f32 f f f"
+        yield f"div.full{ftz}.f32 f f f"
+        yield f"rcp.approx{ftz}.f32 f f"
+        yield f"sqrt.approx{ftz}.f32 f f"
         yield f"mul{ftz}.f32 f f f"
         for condition in _FLOAT_CONDITIONS:
             yield f"setp.{condition}{ftz}.f32 p f f"
@@ -162,6 +169,8 @@ def _half() -> Iterator[str]:
     for ftz in ("", ".ftz"):
         for condition in _FLOAT_CONDITIONS:
             yield f"setp.{condition}{ftz}.f16 p x x"
+        yield f"setp.lt{ftz}.f16x2 p|p y y"
+        yield f"setp.geu.and{ftz}.f16x2 p|p y y p"
     for kind, c in (("bf16", "z"), ("bf16x2", "w")):
         for name in ("add", "sub", "mul"):
             yield f"{name}.rn.{kind} {c} {c} {c}"
@@ -248,6 +257,9 @@ def _convert() -> Iterator[str]:
         yield f"cvt.{mode}.bf16x2.f32 w f f"
         yield f"cvt.{mode}.relu.bf16x2.f32 w f f"
     yield "cvt.f32.bf16 f z"
+    for integer in ("s32", "u32", "u64", "s16"):
+        yield f"cvt.rn.bf16.{integer} z {_WIDE[integer][0]}"
+        yield f"cvt.rzi.{integer}.bf16 {_WIDE[integer][-1]} z"
 
 
 def _moves() -> Iterator[str]:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from tests.ptx_fuzz import integers, softfloat
-from tests.ptx_fuzz.campaign import describe, jobs, reduce, run, write_reproduction
+from tests.ptx_fuzz.campaign import QUICK, describe, jobs, reduce, run, write_reproduction
 from tests.ptx_fuzz.case import Case, read_case
+from tests.ptx_fuzz.device import Runner
 from tests.ptx_fuzz.floats import IndeterminateError
 from tests.ptx_fuzz.generator import HEADER, generate
 from tests.ptx_fuzz.judge import Judge, Verdict
@@ -31,7 +32,7 @@ PROGRAMS = int(os.environ.get("VGPU_STUB_FUZZ_COUNT", "300"))
 def test_random_programs_and_mutations(tmp_path: Path) -> None:
     seed = int(os.environ.get("VGPU_STUB_FUZZ_SEED") or random.randrange(10**9))
     print(f"VGPU_STUB_FUZZ_SEED={seed}")
-    todo = jobs(seed, PROGRAMS, PROGRAMS // 2, general_every=2)
+    todo = jobs(seed, PROGRAMS, PROGRAMS // 2, ways=QUICK)
     tally = run(todo, len(os.sched_getaffinity(0)))
     print(describe(tally))
     reports = [
@@ -66,6 +67,16 @@ def test_a_case_is_read_as_it_was_written() -> None:
 def miscounted(statement: object, ptx_type: str) -> integers.Operation:
     """A wrong `popc` for the reference interpreter."""
     return (ptx_type,), lambda a: a.bit_count() ^ (a.bit_count() > 9)
+
+
+def test_checkers_accuse_a_wrong_program_and_no_right_one() -> None:
+    body = ".shared .b32 s; st.shared.u32 [s], %r0; ld.shared.u32 %r1, [s]; bar.sync 0;"
+    right = kernel("bar.sync 0; st.global.u32 [%l1], %r0;")
+    wrong = Runner("checked")
+    assert wrong.run(right).findings == ()
+    (finding, *_) = wrong.run(kernel(body)).findings
+    assert finding.startswith("race")
+    wrong.close()
 
 
 def test_a_wrong_result_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

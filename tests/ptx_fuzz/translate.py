@@ -138,7 +138,7 @@ class Translator:
             types, function = integers.OPERATIONS[statement.opcode](statement, ptx_type)
         target, *operands = statement.operands
         if statement.opcode == "lop3" and "|" in target:
-            raise NotUnderstoodError("lop3 with a predicate")
+            return self._logic_and_predicate(statement, function)
         moves = statement.opcode in ("selp", "slct")
         return self._apply(target, operands, types, function, loose=floating or moves)
 
@@ -161,6 +161,26 @@ class Translator:
                         raise IndeterminateError("the payload of a NaN")
             result = function(*values)
             registers[target] = result if type(result) is Loose else result & mask
+
+        return plain
+
+    def _logic_and_predicate(
+        self, statement: Statement, function: Callable[..., int]
+    ) -> Callable[..., object]:
+        """`lop3` that also tells whether its result is not zero."""
+        first, _, second = statement.operands[0].partition("|")
+        *operands, predicate = statement.operands[1:]
+        sources = [self.source(o, "b32") for o in operands]
+        other, combine = self.source(predicate, "pred"), self._combination(statement)
+
+        def plain(thread: Thread, registers: Registers) -> None:
+            more = other(registers)
+            values = [source(registers) for source in sources]
+            if any(type(value) is Loose for value in values):
+                raise IndeterminateError("the payload of a NaN")
+            result = function(*values) & 0xFFFF_FFFF
+            registers[first] = result
+            registers[second] = combine(int(result != 0), more)
 
         return plain
 
@@ -191,6 +211,8 @@ class Translator:
 
     def _setp(self, statement: Statement) -> Callable[..., object]:
         ptx_type = statement.modifiers[-1]
+        if ptx_type in floats.PACKED:
+            return self._setp_of_halves(statement, floats.PACKED[ptx_type])
         compare = self._comparison(statement, ptx_type)
         target, a, b, *third = statement.operands
         first, _, second = target.partition("|")
@@ -208,6 +230,22 @@ class Translator:
             registers[first] = combine(result, more)
             if second:
                 registers[second] = combine(1 - result, more)
+
+        return plain
+
+    def _setp_of_halves(self, statement: Statement, half: str) -> Callable[..., object]:
+        compare, combine = self._comparison(statement, half), self._combination(statement)
+        target, a, b, *third = statement.operands
+        names = target.split("|")
+        sources = [self.source(o, "b32") for o in (a, b)]
+        other = self.source(third[0], "pred") if third else None
+
+        def plain(thread: Thread, registers: Registers) -> None:
+            x, y = (int(source(registers)) for source in sources)
+            more = other(registers) if other else 0
+            for at, name in zip((0, 16), names, strict=True):
+                result = compare(x >> at & 0xFFFF, y >> at & 0xFFFF)
+                registers[name] = combine(int(result), more)
 
         return plain
 

@@ -39,7 +39,7 @@ def warp(program: Program, where: Where) -> None:
         "xor.b32",
     ):
         choices.append(f"redux.sync.{name} {r('r')}, {r('r')}, {mask};")
-    if mask == "-1":
+    if mask == "-1" and not program.leaves:
         choices += _shuffles(program) * 4
     writer.line(rng.choice(choices))
     return None
@@ -77,7 +77,7 @@ def _shuffles(program: Program) -> list[str]:
 
 def barrier_reduction(program: Program, where: Where) -> None:
     """`bar.red` of a whole block."""
-    if not where.block:
+    if not where.block or program.leaves:
         return program.plain(where)
     r = program.writer.register
     program.writer.line(

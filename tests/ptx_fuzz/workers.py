@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 
 from .case import Case, read_case
 from .generator import generate
-from .judge import Judge, Judgement, Verdict
+from .judge import WAYS, Judge, Judgement, Verdict
 from .mutations import mutate
 
 #: Address space of a child: what a program may make the translator take of it.
@@ -27,14 +27,14 @@ class Job:
         kind: "program" or "mutation".
         seed: of the case, where `text` is empty.
         text: a written case.
-        general: whether the general translation is run, too.
+        ways: how a program is translated; see `Runner`.
         strict: whether a program with a data race is no program.
     """
 
     kind: str
     seed: int = 0
     text: str = ""
-    general: bool = True
+    ways: tuple[str, ...] = WAYS
     strict: bool = False
 
     def case(self) -> Case:
@@ -53,7 +53,7 @@ def _serve(connection: Connection) -> None:
         try:
             case = job.case()
             if job.kind == "program":
-                found = judge.program(case, general=job.general, strict=job.strict)
+                found = judge.program(case, ways=job.ways, strict=job.strict)
             else:
                 found = judge.mutation(case)
         except Exception as error:

@@ -88,7 +88,7 @@ class Writer:
     def place(self, letters: str) -> str:
         """A destination: a class, `p|p`, or `{r,r}`."""
         if "|" in letters:
-            first = self.register("p")
+            first = self.register(letters[0])
             others = [f"%p{i}" for i in range(self.pools["p"]) if f"%p{i}" != first]
             return f"{first}|{self.rng.choice(others)}"
         if letters.startswith("{"):
