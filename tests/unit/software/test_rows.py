@@ -295,6 +295,29 @@ def test_lanes_of_a_divergent_loop_keep_their_own_addresses(run: Run) -> None:
     np.testing.assert_array_equal(result, i + 64 * i)
 
 
+@pytest.mark.parametrize("base", [0, 0xFFFFFFF0])
+def test_a_sum_that_wraps_in_some_lanes_repeats_nothing_that_others_did(
+    run: Run, base: int
+) -> None:
+    source = np.array([base], np.uint32)
+    body = """
+    ld.global.u32 %r5, [%in]; and.b32 %r6, %r0, 1; setp.eq.u32 %p, %r6, 0;
+    @!%p bra ODD;
+    red.global.add.u32 [%out], 1;
+    bra END;
+    ODD: add.u32 %r3, %r0, %r5; mul.wide.u32 %w0, %r3, 4; add.s64 %w1, %out, %w0;
+    setp.gt.u32 %q, %r3, 0; setp.lt.and.u32 %q, %r3, 32, %q;
+    @%q st.global.u32 [%w1], %r0;
+    END:"""
+    got = run(body, np.zeros(32, np.uint32), source, block=(32, 1, 1))
+    lanes = np.arange(1, 32, 2, dtype=np.uint32)
+    expected = np.zeros(32, np.uint32)
+    places = lanes + source[0]
+    expected[places[places < 32]] = lanes[places < 32]
+    expected[0] = 16
+    assert got.tolist() == expected.tolist()
+
+
 def test_predicated_access_at_a_row(run: Run) -> None:
     result = run(
         """mul.wide.u32 %x, %i, 4; add.u64 %w0, %x, %in; add.u64 %x, %x, %out; mov.u32 %r3, 5;

@@ -159,7 +159,7 @@ class _Spread:
         self._body = body
         self._result = result
         self._rows = Rows(lambda instruction: id(instruction) in self._repeatable)
-        self._repeatable = _repeatable(body, result.blocks)
+        self._repeatable: set[int] = set()
         self._places = [
             (index, instruction)
             for index, block in enumerate(result.blocks)
@@ -183,6 +183,7 @@ class _Spread:
 
     def run(self) -> None:
         """Go on until nothing changes, in the masked blocks found so far."""
+        self._repeatable = _repeatable(self._body, self._result.blocks, self._result.masked)
         self._settle(range(len(self._places)))
         while unreached := [
             name
@@ -347,8 +348,12 @@ def reads_local(body: Body, instruction: Instruction) -> bool:
     return False
 
 
-def _repeatable(body: Body, blocks: list[Block]) -> set[int]:
-    """Instructions before which nothing happens that a second start of the warp would repeat."""
+def _repeatable(body: Body, blocks: list[Block], masked: set[int]) -> set[int]:
+    """Instructions before which nothing happens that a second start of the warp would repeat.
+
+    Neither on a path that leads to them, nor to other lanes: where a warp is split, lanes that take
+    another path may have run earlier blocks before. With holds the order of blocks says nothing.
+    """
 
     def has_effect(instruction: Instruction) -> bool:
         if is_barrier(instruction) or instruction.opcode.startswith(("atom", "mbarrier")):
@@ -357,13 +362,19 @@ def _repeatable(body: Body, blocks: list[Block]) -> set[int]:
             return False
         return instruction.opcode != "st" or not reads_local(body, instruction)
 
+    effects = [
+        index for index in masked if any(has_effect(each) for each in blocks[index].instructions)
+    ]
+    first = min(effects, default=len(blocks))
+    if effects and any(block.hold for block in blocks):
+        first = 0
     late: set[int] = set()
     work = [0]
     found: set[int] = set()
     reached = set(work)
     while work:
         index = work.pop()
-        effect = index in late
+        effect = index in late or (index in masked and index > first)
         for instruction in blocks[index].instructions:
             if effect:
                 found.discard(id(instruction))
