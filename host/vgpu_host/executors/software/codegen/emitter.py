@@ -28,6 +28,7 @@ from vgpu_host.executors.software.ir import (
 from vgpu_host.executors.software.layout import Layout
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.executors.software.uniformity import Analysis
+from vgpu_host.executors.software.zeros import Zeros
 
 from .subnormals import Flushing, flushing_of, is_flushed_by_instruction
 
@@ -90,6 +91,7 @@ class Emitter:
         self.read_special = read_special
         self.body = body
         self.analysis = analysis
+        self.zeros = Zeros(analysis.blocks, analysis.constants)
         self.layout = layout
         self.translation = translation
         #: What checkers add, if there are any.

@@ -7,16 +7,7 @@ to a single-precision sum one after the other, and a f16 accumulator is rounded 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from vgpu_host.executors.software.ir import (
-    Immediate,
-    Instruction,
-    Operand,
-    Register,
-    Vector,
-    definitions,
-)
+from vgpu_host.executors.software.ir import Instruction, Operand, Vector
 
 from .emitter import Emitter, Value, integer
 from .halves import HALVES, from_single
@@ -44,7 +35,7 @@ def _emit(emitter: Emitter, instruction: Instruction, product: Product) -> None:
     if [len(items) for items in operands] != counts:
         raise emitter.refuse("wrong number of registers in a fragment")
     ptx_type = "f64" if product.types[1] == "f64" else "b32"
-    from_zero = _starts_from_zero(emitter, instruction, operands[3])
+    from_zero = all(emitter.zeros.is_zero(emitter.block, instruction, item) for item in operands[3])
     read = operands[1:3] if from_zero else operands[1:]
     a, b, *c = ([emitter.widen(emitter.read(item, ptx_type)) for item in items] for items in read)
     results = multiply(emitter, product, instruction, a, b, c[0] if c else None)
@@ -81,29 +72,6 @@ def multiply(
 
 def _items(operand: Operand) -> tuple[Operand, ...]:
     return operand.items if isinstance(operand, Vector) else (operand,)
-
-
-def _starts_from_zero(emitter: Emitter, instruction: Instruction, c: Sequence[Operand]) -> bool:
-    """Whether C is known to be zero, as it is before the first of a row of products."""
-    block = emitter.analysis.blocks[emitter.block].instructions
-    here = next(at for at, other in enumerate(block) if other is instruction)
-    return all(_is_zero(emitter, block[:here], item) for item in c)
-
-
-def _is_zero(emitter: Emitter, earlier: Sequence[Instruction], item: Operand) -> bool:
-    """Whether an operand is zero after some instructions of a block."""
-    if isinstance(item, Immediate):
-        return item.bits == 0
-    if not isinstance(item, Register):
-        return False
-    if item.name in emitter.analysis.constants:
-        return emitter.analysis.constants[item.name] == 0
-    for at in reversed(range(len(earlier))):
-        before = earlier[at]
-        if item.name in definitions(before):
-            is_move = before.opcode == "mov" and before.predicate is None
-            return is_move and _is_zero(emitter, earlier[:at], before.operands[1])
-    return False
 
 
 def _multiply(
