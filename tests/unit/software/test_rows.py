@@ -318,6 +318,95 @@ def test_a_sum_that_wraps_in_some_lanes_repeats_nothing_that_others_did(
     assert got.tolist() == expected.tolist()
 
 
+LOOPS = {
+    "together": "mov.u32 %r5, 5;",
+    "one by one": "mov.u32 %r5, %i;",
+    "the first lane first": "sub.u32 %r5, 5, %r0; max.s32 %r5, %r5, 0; add.u32 %r5, %r5, 2;",
+    "every other": "and.b32 %r5, %r0, 1; shl.b32 %r5, %r5, 2; add.u32 %r5, %r5, 1;",
+}
+COUNTS = {
+    "together": lambda i: np.full(128, 5),
+    "one by one": lambda i: i,
+    "the first lane first": lambda i: np.maximum(5 - i % 64, 0) + 2,
+    "every other": lambda i: (i & 1) * 4 + 1,
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_loops_that_lanes_leave(run: Run, loop: str) -> None:
+    """Index and address are kept for each lane; the sum, and the index at the end, are read."""
+    source = np.arange(128 * 65 * 2, dtype=np.uint32)
+    result = run(
+        LOOPS[loop]
+        + """mov.u32 %r10, 0; mov.u32 %r6, %i; mul.wide.u32 %w1, %i, 4; add.u64 %w1, %w1, %in;
+        setp.eq.u32 %p, %r5, 0; @%p bra DONE; mov.u32 %r7, 0;
+        LOOP: mul.wide.u32 %w2, %r6, 4; add.u64 %w2, %w2, %in; ld.global.u32 %r4, [%w2];
+        ld.global.u32 %r8, [%w1]; and.b32 %r9, %r6, 3; setp.eq.u32 %q, %r9, 2;
+        @%q add.u32 %r8, %r8, 7; mad.lo.u32 %r10, %r10, 3, %r4; add.u32 %r10, %r10, %r8;
+        add.u32 %r6, %r6, 64; add.u64 %w1, %w1, 260; add.u32 %r7, %r7, 1;
+        mul.wide.u32 %x, %i, 4; add.u64 %x, %x, %out; st.global.u32 [%x+512], %r6;
+        setp.lt.u32 %p, %r7, %r5; @%p bra LOOP;
+        DONE: add.u32 %r10, %r10, %r6;"""
+        + STORE_32,
+        np.zeros(256, np.uint32),
+        source,
+        grid=(2, 1, 1),
+    )
+    i = np.arange(128)
+    counts = COUNTS[loop](i)
+    index, cursor, total = i.copy(), i.copy(), np.zeros(128, np.int64)
+    for step in range(counts.max(initial=0)):
+        on = step < counts
+        bonus = np.where(index & 3 == 2, 7, 0)
+        total = np.where(on, (total * 3 + index + cursor + bonus) & 0xFFFFFFFF, total)
+        index, cursor = np.where(on, index + 64, index), np.where(on, cursor + 65, cursor)
+    np.testing.assert_array_equal(result[:128], (total + index) & 0xFFFFFFFF)
+    np.testing.assert_array_equal(result[128:], np.where(counts > 0, index, 0))
+
+
+def test_a_loop_over_large_indices(run: Run) -> None:
+    """Near the limit beyond which sums may wrap, no lane takes an index for a row."""
+    result = run(
+        """mad.lo.u32 %r6, %r1, 0x3fffffc0, %r0; mov.u64 %w0, 0; add.u32 %r7, %r0, 3;
+        mov.u32 %r8, 0;
+        LOOP: cvt.s64.s32 %w2, %r6; shl.b64 %w0, %w0, 1; add.u64 %w0, %w0, %w2;
+        and.b32 %r9, %r6, 31; mul.wide.u32 %x, %r9, 4; add.u64 %x, %x, %in;
+        ld.global.u32 %r4, [%x]; cvt.u64.u32 %w3, %r4; add.u64 %w0, %w0, %w3;
+        add.u32 %r6, %r6, 0x20000000; add.u32 %r8, %r8, 1;
+        setp.lt.u32 %p, %r8, %r7; @%p bra LOOP;"""
+        + STORE_64,
+        np.zeros(128, np.uint64),
+        np.arange(32, dtype=np.uint32) * 1000,
+        grid=(2, 1, 1),
+    )
+    i = np.arange(128)
+    index, total = (i // 64 * 0x3FFFFFC0 + i % 64).astype(np.uint32), np.zeros(128, np.uint64)
+    for step in range(67):
+        on = step < i % 64 + 3
+        value = index.view(np.int32).astype(np.int64).astype(np.uint64)
+        value = total * np.uint64(2) + value + (index & 31).astype(np.uint64) * np.uint64(1000)
+        total = np.where(on, value, total)
+        index = np.where(on, index + np.uint32(0x20000000), index)
+    np.testing.assert_array_equal(result, total)
+
+
+def test_blocks_of_loops_have_a_version_for_lanes_in_a_row() -> None:
+    source = index_module(
+        (
+            HEADER
+            + _kernel(
+                """LOOP: mul.wide.u32 %w2, %i, 4; add.u64 %w2, %w2, %in; ld.global.u32 %r4, [%w2];
+                add.u32 %i, %i, 64; setp.lt.u32 %p, %i, %r4; @%p bra LOOP;
+                mul.wide.u32 %x, %i, 4; add.u64 %x, %x, %out; st.global.u32 [%x], %i;"""
+            )
+        ).encode()
+    )
+    analysis = Lowering(source, "f", (), Translation(), in_rows=True).analysis
+    (version,) = analysis.versions.values()
+    assert version.entry["%i"].offsets == tuple(range(32))
+    assert len(version.rows) == 3
+
+
 def test_predicated_access_at_a_row(run: Run) -> None:
     result = run(
         """mul.wide.u32 %x, %i, 4; add.u64 %w0, %x, %in; add.u64 %x, %x, %out; mov.u32 %r3, 5;

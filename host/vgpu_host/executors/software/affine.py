@@ -24,6 +24,9 @@ from .ir import (
     Vector,
 )
 
+#: A sum of special registers, each times a factor; the name of a constant is empty.
+Terms = tuple[tuple[str, int], ...]
+
 _ZERO = (0,) * WARP_SIZE
 _LANES = tuple(range(WARP_SIZE))
 
@@ -38,6 +41,7 @@ class Row:
         modulus: A power of two, by which the base leaves `remainder`; 2**bits for a constant.
         remainder: See there.
         top: The largest value that the base, unsigned, can have.
+        terms: What the base is the sum of; None if that is not known.
     """
 
     bits: int
@@ -45,6 +49,7 @@ class Row:
     modulus: int
     remainder: int
     top: int
+    terms: Terms | None = None
 
     @property
     def is_uniform(self) -> bool:
@@ -77,7 +82,7 @@ def unknown(bits: int) -> Row:
 def constant(value: int, bits: int) -> Row:
     """A known value."""
     value &= (1 << bits) - 1
-    return Row(bits, _ZERO, 1 << bits, value, value)
+    return Row(bits, _ZERO, 1 << bits, value, value, (("", value),))
 
 
 def _signed(value: int, bits: int) -> int:
@@ -85,15 +90,40 @@ def _signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-def _row(bits: int, offsets: tuple[int, ...], modulus: int, remainder: int, top: int) -> Row:
+def _row(
+    bits: int,
+    offsets: tuple[int, ...],
+    modulus: int,
+    remainder: int,
+    top: int,
+    terms: Terms | None = None,
+) -> Row:
     full = (1 << bits) - 1
+    if modulus > full:
+        terms = (("", remainder & full),)
+    elif terms is not None and not any(name for name, _ in terms):
+        # Nothing but a constant is left of the base.
+        top = remainder = sum(value for _, value in terms) & full
+        modulus = full + 1
     return Row(
         bits,
         tuple(_signed(offset, bits) for offset in offsets),
         modulus,
         remainder % modulus,
         top if 0 <= top <= full else full,
+        terms,
     )
+
+
+def _sum_of(bits: int, *parts: tuple[Terms | None, int]) -> Terms | None:
+    """The sum of some terms, each times a factor, without what cancels out."""
+    total: dict[str, int] = {}
+    for terms, factor in parts:
+        if terms is None:
+            return None
+        for name, value in terms:
+            total[name] = (total.get(name, 0) + value * factor) & ((1 << bits) - 1)
+    return tuple(sorted((name, value) for name, value in total.items() if value))
 
 
 def meet(a: Row, b: Row) -> Row | None:
@@ -109,7 +139,7 @@ def meet(a: Row, b: Row) -> Row | None:
 
 
 #: Special registers in blocks whose first dimension is a multiple of 32 threads.
-_SPECIAL = {
+_KNOWN = {
     "%tid.x": Row(32, _LANES, WARP_SIZE, 0, 1024 - WARP_SIZE),
     "%tid.y": replace(unknown(32), top=1023),
     "%tid.z": replace(unknown(32), top=63),
@@ -123,6 +153,10 @@ _SPECIAL = {
         for name in ("ctaid", "nctaid")
         for axis in "xyz"
     },
+}
+_SPECIAL = {
+    name: row if name == "%laneid" else replace(row, terms=((name, 1),))
+    for name, row in _KNOWN.items()
 }
 _SPECIAL["%tid"], _SPECIAL["%ntid"] = _SPECIAL["%tid.x"], _SPECIAL["%ntid.x"]
 
@@ -142,19 +176,23 @@ def special_row(name: str) -> Row | None:
 def _add(a: Row, b: Row) -> Row:
     offsets = tuple(x + y for x, y in zip(a.offsets, b.offsets, strict=True))
     modulus = min(a.modulus, b.modulus)
-    return _row(a.bits, offsets, modulus, a.remainder + b.remainder, a.top + b.top)
+    terms = _sum_of(a.bits, (a.terms, 1), (b.terms, 1))
+    return _row(a.bits, offsets, modulus, a.remainder + b.remainder, a.top + b.top, terms)
 
 
 def _subtract(a: Row, b: Row) -> Row:
     offsets = tuple(x - y for x, y in zip(a.offsets, b.offsets, strict=True))
-    return _row(a.bits, offsets, min(a.modulus, b.modulus), a.remainder - b.remainder, -1)
+    modulus = min(a.modulus, b.modulus)
+    terms = _sum_of(a.bits, (a.terms, 1), (b.terms, -1))
+    return _row(a.bits, offsets, modulus, a.remainder - b.remainder, -1, terms)
 
 
 def _scale(a: Row, factor: int) -> Row:
     modulus = min(a.modulus * (factor & -factor or 1 << a.bits), 1 << a.bits)
     top = a.top * factor if factor >= 0 else -1
     offsets = tuple(offset * factor for offset in a.offsets)
-    return _row(a.bits, offsets, modulus, a.remainder * factor, top)
+    terms = _sum_of(a.bits, (a.terms, factor))
+    return _row(a.bits, offsets, modulus, a.remainder * factor, top, terms)
 
 
 def _multiply(a: Row, b: Row) -> Row | None:
@@ -186,18 +224,22 @@ def _shift_right(a: Row, amount: int, is_signed: bool) -> Row | None:
     return _row(a.bits, offsets, modulus, a.remainder >> amount, top)
 
 
-def _bitwise(a: Row, mask: int, operation: Callable[[int, int], int]) -> Row | None:
+def _bitwise(a: Row, mask: int, operation: Callable[[int, int], int], neutral: int) -> Row | None:
     low = a.low
     if low is None:
         return None
     mask &= (1 << a.bits) - 1
     start = operation(a.remainder, mask % a.modulus)
     offsets = tuple(operation(part, mask % a.modulus) - start for part in low)
-    return _row(a.bits, offsets, a.modulus, start, -1)
+    # The operation may leave the base's unknown part as it is.
+    terms = None
+    if (mask ^ neutral) & ((1 << a.bits) - 1) < a.modulus:
+        terms = _sum_of(a.bits, (a.terms, 1), ((("", start - a.remainder),), 1))
+    return _row(a.bits, offsets, a.modulus, start, -1, terms)
 
 
 def _and(a: Row, mask: int) -> Row | None:
-    row = _bitwise(a, mask, int.__and__)
+    row = _bitwise(a, mask, int.__and__, -1)
     if row is None:
         return None
     mask &= (1 << a.bits) - 1
@@ -209,15 +251,16 @@ def _and(a: Row, mask: int) -> Row | None:
     modulus = row.modulus
     if row.is_uniform and low_bit > modulus:
         modulus, remainder = low_bit, 0
-    return _row(a.bits, row.offsets, modulus, remainder, min(a.top, mask))
+    return _row(a.bits, row.offsets, modulus, remainder, min(a.top, mask), row.terms)
 
 
 def _or(a: Row, b: Row) -> Row | None:
     for row, other in ((a, b), (b, a)):
         if other.constant is not None:
-            return _bitwise(row, other.constant, int.__or__)
+            return _bitwise(row, other.constant, int.__or__, 0)
         # Where no bit is set in both, it is a sum.
-        if other.is_uniform and other.remainder == 0 and row.stays_below(other.modulus):
+        multiples = [other.remainder, *other.offsets]
+        if row.stays_below(other.modulus) and not any(m % other.modulus for m in multiples):
             return _add(row, other)
     return None
 
@@ -267,6 +310,7 @@ OPCODES = frozenset(
         "mad",
         "shl",
         "shr",
+        "bfe",
         "and",
         "or",
         "xor",
@@ -334,7 +378,7 @@ class Rows:
         row_sources = []
         for place, operand in enumerate(sources):
             bits = width
-            if instruction.opcode in ("shl", "shr") and place == 1:
+            if instruction.opcode in ("shl", "shr", "bfe") and place >= 1:
                 bits = 32
             elif instruction.opcode == "mad" and "wide" in modifiers and place == 2:
                 bits = 2 * width
@@ -409,6 +453,12 @@ def _combine(instruction: Instruction, rows: list[Row]) -> Row | None:
             return _scale(rows[0], 1 << amount)
         case "shr" if amount is not None and amount >= 0:
             return _shift_right(rows[0], amount, instruction.type[0] == "s")
+        case "bfe" if instruction.type[0] == "u" and amount is not None:
+            length = rows[2].constant
+            if length is None or not 0 <= amount < rows[0].bits or not 0 < length < rows[0].bits:
+                return None
+            shifted = _shift_right(rows[0], amount, False)
+            return None if shifted is None else _and(shifted, (1 << length) - 1)
         case "and" if amount is not None:
             return _and(rows[0], amount)
         case "and" if rows[0].constant is not None:
@@ -416,5 +466,5 @@ def _combine(instruction: Instruction, rows: list[Row]) -> Row | None:
         case "or":
             return _or(*rows)
         case "xor" if amount is not None:
-            return _bitwise(rows[0], amount, int.__xor__)
+            return _bitwise(rows[0], amount, int.__xor__, 0)
     return None

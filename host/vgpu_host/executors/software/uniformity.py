@@ -31,6 +31,7 @@ from .ir import (
     registers_of,
     uses,
 )
+from .versions import Version, version_of
 
 _VECTOR_SPECIALS = ("%tid", "%laneid", "%lanemask")
 _ALWAYS_VECTOR = frozenset(
@@ -54,6 +55,7 @@ class Analysis:
         hints: Rows that vectors are, as long as nothing wraps: worth a test, nothing more.
         by_base: Instructions (by identity) that compute with the bases of rows.
         assumed: Those of them that do so only as long as a sum does not wrap.
+        versions: Second versions of blocks, for lanes that are in a row there.
     """
 
     blocks: list[Block]
@@ -68,10 +70,15 @@ class Analysis:
     hints: dict[str, Row] = field(default_factory=dict)
     by_base: set[int] = field(default_factory=set)
     assumed: set[int] = field(default_factory=set)
+    versions: dict[int, Version] = field(default_factory=dict)
 
     def needs_blend(self, register: str, block: int) -> bool:
         """Whether lanes that wait elsewhere still need the old value of `register`."""
         return any(register in self.live[other] for other in self.waiting.get(block, ()))
+
+    def is_live_after(self, register: str, block: int) -> bool:
+        """Whether a register may be read after a block."""
+        return any(register in self.live[other] for other in self.blocks[block].successors)
 
 
 def analyze(
@@ -278,6 +285,11 @@ class _Spread:
                 result.by_base.add(id(instruction))
         result.assumed = self._rows.assumed & result.by_base
         self._find_hints()
+        for index in result.masked:
+            block = result.blocks[index]
+            version = version_of(block, self._body, result.vectors, self.known, result.hints)
+            if version:
+                result.versions[index] = version
 
     def _find_hints(self) -> None:
         """Rows of vectors, were it not for sums that may wrap."""

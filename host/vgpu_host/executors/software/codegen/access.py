@@ -155,20 +155,6 @@ def load(emitter: Emitter, place: Place, type_: str, offset: int = 0) -> Value:
     return gather(emitter, pointers, type_, emitter.active())
 
 
-def masked_load(emitter: Emitter, pointer: Value, type_: str, active: Value) -> Value:
-    """Load what lies in a row, in the active lanes."""
-    like = Value("", type_, True)
-    kind, mask_type = like.llvm_type, active.llvm_type
-    name = f"llvm.masked.load.{mangle(like)}.p0"
-    emitter.declarations.add(f"declare {kind} @{name}(ptr, {mask_type}, {kind})")
-    return emitter.define(
-        f"call {kind} @{name}(ptr align {BITS[type_] // 8} {pointer.ref}, {active}, "
-        f"{kind} zeroinitializer)",
-        type_,
-        True,
-    )
-
-
 def gather(emitter: Emitter, pointers: Value, type_: str, active: Value | None) -> Value:
     """Load from each lane's own place, in the active lanes or in all."""
     size = BITS[type_] // 8

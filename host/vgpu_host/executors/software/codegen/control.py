@@ -19,6 +19,7 @@ from .emitter import Emitter, Value, integer
 from .holds import Holds, needs_holds
 from .registry import emit, handles
 from .state import CONTEXT_ALIGNMENT, FAULT_STOPPED, LAUNCH, WORKER, worker_field
+from .versions import second_version
 
 #: Live registers at the starts of all blocks together, beyond which a kernel's registers stay in
 #: memory: LLVM would merge most of them in most blocks, for minutes. CUB's segmented sort has
@@ -62,18 +63,26 @@ class ControlFlow:
         """Emit every block, then the end of the kernel."""
         for index, block in enumerate(self.blocks):
             self._enter(index)
-            ending = block.last.opcode in ("bra", "ret", "exit") or is_barrier(block.last)
-            for instruction in block.instructions[: -1 if ending else None]:
-                if not (self.holds and self.holds.emit_step(instruction)):
-                    emit(self.emitter, instruction)
-            self.emitter.instruction = block.last
-            self._leave(index, block)
+            version = self.analysis.versions.get(index)
+            if version:
+                with second_version(self.emitter, version):
+                    self._emit_steps(index, block)
+            if not version or version.entry:
+                self._emit_steps(index, block)
         self.emitter.begin_block(len(self.blocks), None)
         self.emitter.label(f"visit{len(self.blocks)}")
         if self.holds:
             self.holds.emit_end()
         else:
             self.emitter.line("br label %done")
+
+    def _emit_steps(self, index: int, block: Block) -> None:
+        ending = block.last.opcode in ("bra", "ret", "exit") or is_barrier(block.last)
+        for instruction in block.instructions[: -1 if ending else None]:
+            if not (self.holds and self.holds.emit_step(instruction)):
+                emit(self.emitter, instruction)
+        self.emitter.instruction = block.last
+        self._leave(index, block)
 
     def is_masked(self, block: int) -> bool:
         """Whether only some lanes may be in a block."""

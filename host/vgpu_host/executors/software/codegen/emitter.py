@@ -33,6 +33,9 @@ from vgpu_host.executors.software.zeros import Zeros
 from .subnormals import Flushing, flushing_of, is_flushed_by_instruction
 
 if TYPE_CHECKING:
+    from vgpu_host.executors.software.affine import Row
+    from vgpu_host.executors.software.versions import Version
+
     from .instrument import Instruments
 
 LANES = range(WARP_SIZE)
@@ -113,6 +116,10 @@ class Emitter:
         self.guard: Value | None = None
         #: Whether registers that are rows are read and written as their bases.
         self.by_base = False
+        #: The version of the block that is emitted, and vectors that are rows there for now.
+        self.version: Version | None = None
+        self.rows_now: dict[str, Row] = {}
+        self._bases: dict[str, Value] = {}
         self.flushing = flushing_of(body)
         self.instruction = Instruction("", (), ())
 
@@ -319,6 +326,8 @@ class Emitter:
     def slot(self, register: str) -> tuple[str, Value]:
         """Stack slot of a register, where its value is, and a value of its type."""
         place, like = self._slot(register)
+        if register in self.rows_now:
+            self._spread_out(register)
         value = self._written.pop(register, None)
         if value is not None and register not in self._stored:
             self.line(f"store {value}, ptr {place}")
@@ -331,14 +340,46 @@ class Emitter:
 
     def load_register(self, register: str) -> Value:
         """The register's value; of a row its base, where the instruction computes with bases."""
+        row = self.row_of(register)
+        value = self._bases[register] if register in self.rows_now else self.load_plain(register)
+        if row is None or self.by_base:
+            return value
+        return self.op("add", value, lanes(list(row.offsets), value.type))
+
+    def load_plain(self, register: str) -> Value:
+        """What was written to a register, as it was written."""
         value = self._written.get(register)
         if value is None:
             slot, like = self._slot(register)
             value = self.define(f"load {like.llvm_type}, ptr {slot}", like.type, like.vector)
-        row = self.analysis.rows.get(register)
-        if row is None or self.by_base:
-            return value
-        return self.op("add", value, lanes(list(row.offsets), value.type))
+        return value
+
+    def row_of(self, register: str) -> Row | None:
+        """What is known of a register whose value is a base with offsets."""
+        return self.rows_now.get(register) or self.analysis.rows.get(register)
+
+    def write_base(self, register: str, base: Value, row: Row) -> None:
+        """A vector becomes a row, in the version of a block that is emitted."""
+        self.rows_now[register] = row
+        self._bases[register] = base
+        self._written.pop(register, None)
+
+    def end_version(self) -> None:
+        """Forget what holds in one version of a block only."""
+        self.version = None
+        self.rows_now.clear()
+        self._bases.clear()
+        self._written.clear()
+        self._stored.clear()
+
+    def _spread_out(self, register: str) -> None:
+        """Put a row that is none any more, or that others read, into its vector."""
+        by_base, self.by_base = self.by_base, False
+        value = self.load_register(register)
+        self.by_base = by_base
+        if self.analysis.needs_blend(register, self.block):
+            value = self.select(self.mask, value, self.load_plain(register))
+        self.line(f"store {value}, ptr {self._slot(register)[0]}")
 
     def read(self, operand: Operand, ptx_type: str) -> Value:
         """An operand as a value of the LLVM type that stores `ptx_type`, flushed if need be."""
@@ -416,6 +457,16 @@ class Emitter:
             value = self.flush(value)
         like = Value("", self.body.registers[operand.name], self.is_vector(operand.name))
         value = self.resize(value, like.type, signed)
+        row = self.version.rows.get(id(self.instruction)) if self.version else None
+        if row:
+            self.write_base(operand.name, value, row)
+            if self.analysis.is_live_after(operand.name, self.block):
+                self._spread_out(operand.name)
+            return
+        if operand.name in self.rows_now:
+            if self.guard is not None:
+                self._spread_out(operand.name)
+            del self.rows_now[operand.name], self._bases[operand.name]
         if like.vector:
             value = self.widen(value)
         elif value.vector:
@@ -427,7 +478,7 @@ class Emitter:
         elif self.guard is not None:
             keep = self.guard if not like.vector else self.widen(self.guard)
         if keep is not None:
-            old = self.load_register(operand.name)
+            old = self.load_plain(operand.name)
             value = self.select(keep, value, old)
         if self._lasting is None:
             self.line(f"store {value}, ptr {self._slot(operand.name)[0]}")

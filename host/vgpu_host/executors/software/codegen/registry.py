@@ -59,7 +59,9 @@ def emit(emitter: Emitter, instruction: Instruction) -> None:
         emitter.guard = emitter.read(instruction.predicate, "pred")
     if emitter.instruments:
         emitter.instruments.before(instruction)
-    emitter.by_base = id(instruction) in emitter.analysis.by_base
+    emitter.by_base = id(instruction) in emitter.analysis.by_base or (
+        emitter.version is not None and id(instruction) in emitter.version.rows
+    )
     if id(instruction) in emitter.analysis.assumed:
         assume_no_wrap(emitter, instruction)
     try:

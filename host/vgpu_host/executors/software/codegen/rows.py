@@ -18,16 +18,18 @@ from .access import (
     limits_of,
     load,
     locate,
-    masked_load,
     operand_value,
     scatter,
     store,
 )
 from .emitter import LANES, Emitter, Value, integer, lanes, mangle
 
-#: Bytes that are fetched whole and permuted; what lies further apart is gathered.
-_WIDEST = 512
+#: Bytes of the longest vector.
 _LINE = 64
+#: Vectors, one after the other, and pieces, each from a place of its own, beyond which it is not
+#: faster to load and permute them than to gather the elements.
+_MOST_LINES = 5
+_MOST_PIECES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,9 @@ def _shape_of(emitter: Emitter, address: Address, space: str, size: int) -> _Sha
     if not isinstance(register, Register):
         return None
     analysis = emitter.analysis
-    row = analysis.rows.get(register.name)
-    if row is None and not emitter.is_vector(register.name):
+    row = emitter.row_of(register.name)
+    # Where a block has a second version, the first one is for lanes that are in no row.
+    if row is None and (not emitter.is_vector(register.name) or emitter.block in analysis.versions):
         return None
     hint = row or analysis.hints.get(register.name)
     offsets = hint.offsets if hint else tuple(lane * size for lane in LANES)
@@ -195,19 +198,8 @@ def _load_shape(emitter: Emitter, shape: _Shape, type_: str, count: int) -> list
             )
             for index in range(count)
         ]
-    if count == 1 and distances == tuple(lane * size for lane in LANES):
-        return [masked_load(emitter, pointer, type_, emitter.active())]
-    span = max(distances) + size * count
-    if span > _WIDEST:
-        return [
-            gather(emitter, _lane_pointers(emitter, pointer, distances, index * size), type_, None)
-            for index in range(count)
-        ]
-    # What is read beyond the last element is never used; every space has room behind it.
-    length = -(-span // _LINE) * _LINE // size
-    whole = emitter.define(f"load <{length} x {type_}>, {pointer}, align {size}", type_)
     return [
-        _permuted(emitter, whole, length, [d // size + index for d in distances])
+        _load_pieces(emitter, pointer, type_, [d + index * size for d in distances])
         for index in range(count)
     ]
 
@@ -223,8 +215,79 @@ def _look_at_shadow(emitter: Emitter, shape: _Shape, type_: str, count: int, apa
     emitter.label(well)
 
 
-def _permuted(emitter: Emitter, whole: Value, length: int, order: list[int]) -> Value:
-    kind = f"<{length} x {whole.type}>"
+def _load_pieces(emitter: Emitter, pointer: Value, type_: str, distances: list[int]) -> Value:
+    """Load elements at some distances from a pointer: as a whole, in pieces, or one by one.
+
+    What is read beyond the last element is never used; every space has room behind it.
+    """
+    size = BITS[type_] // 8
+    starts = _starts(distances, size)
+    span = max(distances) + size - starts[0]
+    whole = -(-span // _LINE)
+    if whole <= (_MOST_LINES if size >= 4 else 1) and not any(
+        (distance - starts[0]) % size for distance in distances
+    ):
+        starts, length = [starts[0]], 1 << (-(-span // size) - 1).bit_length()
+        if whole > 1:
+            length = whole * _LINE // size
+    elif len(starts) <= _MOST_PIECES:
+        longest = max(distance - _start_of(starts, distance) for distance in distances) + size
+        length = 1 << (longest // size - 1).bit_length()
+    else:
+        return gather(emitter, _lane_pointers(emitter, pointer, tuple(distances), 0), type_, None)
+    parts = [
+        emitter.define(
+            f"load <{length} x {type_}>, {_beyond(emitter, pointer, start)}, align {size}", type_
+        ).ref
+        for start in starts
+    ]
+    order = []
+    for distance in distances:
+        start = _start_of(starts, distance)
+        order.append(starts.index(start) * length + (distance - start) // size)
+    return _permuted(emitter, _joined(emitter, parts, length, type_), order)
+
+
+def _starts(distances: list[int], size: int) -> list[int]:
+    """Where pieces start that hold all elements, each no longer than a line."""
+    starts: list[int] = []
+    for distance in sorted(set(distances)):
+        if not starts or (distance - starts[-1]) % size or distance + size - starts[-1] > _LINE:
+            starts.append(distance)
+    return starts
+
+
+def _start_of(starts: list[int], distance: int) -> int:
+    return max(start for start in starts if start <= distance)
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    ref: str
+    length: int
+    type: str
+
+
+def _joined(emitter: Emitter, parts: list[str], length: int, type_: str) -> _Joined:
+    """Vectors one after the other."""
+    while len(parts) > 1:
+        kind = f"<{length} x {type_}>"
+        indexes = ", ".join(f"i32 {index}" for index in range(2 * length))
+        parts += ["poison"] * (len(parts) % 2)
+        parts = [
+            emitter.define(
+                f"shufflevector {kind} {a}, {kind} {b}, <{2 * length} x i32> <{indexes}>", type_
+            ).ref
+            for a, b in zip(parts[::2], parts[1::2], strict=True)
+        ]
+        length *= 2
+    return _Joined(parts[0], length, type_)
+
+
+def _permuted(emitter: Emitter, whole: _Joined, order: list[int]) -> Value:
+    if order == list(range(whole.length)):
+        return Value(whole.ref, whole.type, True)
+    kind = f"<{whole.length} x {whole.type}>"
     indexes = ", ".join(f"i32 {index}" for index in order)
     return emitter.define(
         f"shufflevector {kind} {whole.ref}, {kind} poison, <{len(order)} x i32> <{indexes}>",
@@ -272,19 +335,6 @@ def _store_shape(emitter: Emitter, shape: _Shape, values: list[Value]) -> None:
 
 def _interleaved(emitter: Emitter, values: list[Value], order: list[int]) -> str:
     """All values as one vector: element 0 of each, then element 1 of each, and so on."""
-    type_, parts, length = values[0].type, [value.ref for value in values], WARP_SIZE
-    while len(parts) > 1:
-        kind = f"<{length} x {type_}>"
-        indexes = ", ".join(f"i32 {index}" for index in range(2 * length))
-        parts = [
-            emitter.define(
-                f"shufflevector {kind} {a}, {kind} {b}, <{2 * length} x i32> <{indexes}>", type_
-            ).ref
-            for a, b in zip(parts[::2], parts[1::2], strict=True)
-        ]
-        length *= 2
-    kind = f"<{length} x {type_}>"
-    indexes = ", ".join(f"i32 {index}" for index in order)
-    return emitter.define(
-        f"shufflevector {kind} {parts[0]}, {kind} poison, <{length} x i32> <{indexes}>", type_
-    ).ref
+    type_ = values[0].type
+    whole = _joined(emitter, [value.ref for value in values], WARP_SIZE, type_)
+    return _permuted(emitter, whole, order).ref
