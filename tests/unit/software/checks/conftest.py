@@ -91,7 +91,8 @@ def _extent(size: int | tuple[int, int, int]) -> tuple[int, int, int]:
     return (size, 1, 1) if isinstance(size, int) else size
 
 
-def _device(folder: Path, checks: str, profile: str = DEFAULT_PROFILE) -> CheckedDevice:
+def make_device(folder: Path, checks: str, profile: str = DEFAULT_PROFILE) -> CheckedDevice:
+    """A software GPU with some checkers; `folder` keeps its kernels."""
     translation = Translation(PROFILES[profile], frozenset(checks.split()))
     return CheckedDevice(
         SoftwareGpu(total_memory=256 << 20, threads=2, cache_dir=folder, translation=translation)
@@ -101,7 +102,7 @@ def _device(folder: Path, checks: str, profile: str = DEFAULT_PROFILE) -> Checke
 @pytest.fixture(scope="session")
 def memory_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedDevice]:
     """A GPU that checks memory."""
-    device = _device(tmp_path_factory.mktemp("memory"), "mem")
+    device = make_device(tmp_path_factory.mktemp("memory"), "mem")
     yield device
     device.gpu.close()
 
@@ -109,7 +110,7 @@ def memory_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedD
 @pytest.fixture(scope="session")
 def race_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedDevice]:
     """A GPU that checks races."""
-    device = _device(tmp_path_factory.mktemp("race"), "race")
+    device = make_device(tmp_path_factory.mktemp("race"), "race")
     yield device
     device.gpu.close()
 
@@ -117,7 +118,7 @@ def race_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedDev
 @pytest.fixture(scope="session")
 def newer_race_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedDevice]:
     """A GPU of capability 7.5 that checks races: it knows `.relaxed` and its like."""
-    device = _device(tmp_path_factory.mktemp("newer"), "race", "sm_75")
+    device = make_device(tmp_path_factory.mktemp("newer"), "race", "sm_75")
     yield device
     device.gpu.close()
 
@@ -125,7 +126,7 @@ def newer_race_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chec
 @pytest.fixture(scope="session")
 def barrier_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedDevice]:
     """A GPU that checks barriers."""
-    device = _device(tmp_path_factory.mktemp("sync"), "sync")
+    device = make_device(tmp_path_factory.mktemp("sync"), "sync")
     yield device
     device.gpu.close()
 
@@ -133,7 +134,7 @@ def barrier_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checked
 @pytest.fixture(scope="session")
 def strict_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedDevice]:
     """A GPU with every checker, for programs without an error."""
-    device = _device(tmp_path_factory.mktemp("all"), "mem race sync")
+    device = make_device(tmp_path_factory.mktemp("all"), "mem race sync")
     yield device
     device.gpu.close()
 

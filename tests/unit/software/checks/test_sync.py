@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from vgpu_host.findings import Finding
 
-from .conftest import CheckedDevice
+from .conftest import CheckedDevice, make_device
 
 TIMEOUT = 702
 
@@ -51,6 +53,21 @@ def test_threads_that_end_while_others_wait(barrier_device: CheckedDevice) -> No
     found = only(barrier_device.cuda(source, 1, 96, out, 64))
     assert (found.kind, found.count) == ("exited-threads", 1)
     assert barrier_device.cuda(source, 1, 96, out, 96) == []
+
+
+def test_from_70_on_barriers_do_not_wait_for_threads_that_have_ended(tmp_path: Path) -> None:
+    source = """__global__ void f(int *p, int n)
+{
+    if (threadIdx.x >= n)
+        return;
+    __syncthreads();
+    p[threadIdx.x] = 1;
+}"""
+    device = make_device(tmp_path, "sync", "sm_75")
+    out = device.zeros(96)
+    assert device.cuda(source, 1, 96, out, 40) == []
+    assert device.cuda(source, 1, 96, out, 64) == []
+    device.gpu.close()
 
 
 def test_warps_at_different_barriers(barrier_device: CheckedDevice) -> None:

@@ -131,4 +131,4 @@ class Instruments:
     def functions(self) -> str:
         """The functions that the checks call."""
         tables = self._sync.tables() if self._sync else ""
-        return tables + runtime(self.emitter.translation.checks, self.emitter.layout)
+        return tables + runtime(self.emitter.translation, self.emitter.layout)

@@ -8,8 +8,10 @@ from string import Template
 from vgpu_host.executors.software.checks.structures import ADDRESSABLE, CHECKS, SITE, Kind
 from vgpu_host.executors.software.ir import WARP_SIZE
 from vgpu_host.executors.software.layout import Layout
+from vgpu_host.executors.software.translation import Translation
 
 from .instrument_race_runtime import race_runtime
+from .instrument_sync import awaits_ended_threads
 from .instrument_sync_runtime import sync_runtime
 from .state import LAUNCH, WORKER
 
@@ -75,15 +77,16 @@ define internal void @uninitialised(ptr %checks, ptr %site, ptr %worker, i32 %ba
 DECLARATIONS = ("declare i32 @llvm.ctpop.i32(i32)",)
 
 
-def runtime(checks: Collection[str], layout: Layout) -> str:
+def runtime(translation: Translation, layout: Layout) -> str:
     """The functions that the checks of a kernel call."""
+    checks = translation.checks
     parts = [_FOUND]
     if "mem" in checks:
         parts.append(_UNINITIALISED)
     if "race" in checks:
         parts.append(race_runtime())
     if "sync" in checks:
-        parts.append(sync_runtime())
+        parts.append(sync_runtime(awaits_ended_threads(translation)))
     parts.append(_round_end(checks))
     parts.append(_block_start(checks, layout))
     fields = {**CHECKS, **SITE, "worker_cta": WORKER["cta"], "uninitialised": Kind.UNINITIALISED}

@@ -16,6 +16,7 @@ from vgpu_host.executors.software.ir import (
     Operand,
     Register,
 )
+from vgpu_host.executors.software.translation import Translation
 
 from .emitter import LANES, Emitter, Value, integer, lanes
 
@@ -68,7 +69,7 @@ class SyncCheck:
     def _look_for_lanes(self, site: Value, whole_block: bool) -> None:
         emitter = self._instruments.emitter
         ended = self._ended()
-        awaits_ended = integer(whole_block, "i1")
+        awaits_ended = integer(whole_block and awaits_ended_threads(emitter.translation), "i1")
         emitter.line(
             f"call void @sync_barrier(ptr %checks, {site}, ptr %worker, {emitter.mask_bits}, "
             f"i32 %mask.start.bits, {ended}, {awaits_ended}, i32 %warp, "
@@ -123,6 +124,11 @@ class SyncCheck:
             f"@barrier_sites = internal constant [{count} x i64] [ {sites} ]\n"
             f"@barrier_positions = internal constant [{count} x i32] [ {positions} ]\n"
         )
+
+
+def awaits_ended_threads(translation: Translation) -> bool:
+    """Whether a barrier of the block needs threads that have ended; not from 7.0 on."""
+    return translation.profile.capability < (7, 0)
 
 
 def _member_mask(instruction: Instruction) -> Operand | None:

@@ -86,7 +86,8 @@ next:
 after:
   %some.wait = icmp ne i32 %first.next, -1
   %some.ended = icmp ne i32 %ended.next, -1
-  %left.alone = and i1 %some.wait, %some.ended
+  %some.miss = and i1 %some.ended, $awaits_ended
+  %left.alone = and i1 %some.wait, %some.miss
   br i1 %left.alone, label %alone, label %done
 alone:
   %p.waiting = getelementptr i32, ptr %resume, i32 %first.next
@@ -116,10 +117,15 @@ define internal void @sync_missing(ptr %checks, ptr %worker, i32 %number, i32 %w
 """
 
 
-def sync_runtime() -> str:
-    """The functions that a kernel calls whose barriers are checked."""
+def sync_runtime(awaits_ended: bool) -> str:
+    """The functions that a kernel calls whose barriers are checked.
+
+    Args:
+        awaits_ended: whether a barrier of the block needs threads that have ended.
+    """
     return Template(_LANES + _ROUND).substitute(
         site_size=SITE_SIZE,
+        awaits_ended="true" if awaits_ended else "false",
         two_sites=2 * SITE_SIZE,
         diverged_warp=Kind.DIVERGED_WARP,
         exited_threads=Kind.EXITED_THREADS,
