@@ -117,8 +117,8 @@ def race_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedDev
 
 @pytest.fixture(scope="session")
 def newer_race_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedDevice]:
-    """A GPU of capability 7.5 that checks races: it knows `.relaxed` and its like."""
-    device = make_device(tmp_path_factory.mktemp("newer"), "race", "sm_75")
+    """A GPU of capability 8.0 that checks races: it knows `.relaxed` and barrier objects."""
+    device = make_device(tmp_path_factory.mktemp("newer"), "race", "sm_80")
     yield device
     device.gpu.close()
 

@@ -9,7 +9,7 @@ import pytest
 
 from vgpu_host.findings import Finding
 
-from .conftest import CheckedDevice
+from .conftest import HEADER, CheckedDevice
 
 REVERSE = """__global__ void f(float *out)
 {{
@@ -259,6 +259,55 @@ def test_a_counted_barrier_orders_those_who_pass_it(race_device: CheckedDevice) 
     out = race_device.zeros(64)
     assert race_device.cuda(source % barrier, 1, 96, out) == []
     assert len(race_device.cuda(source % "", 1, 96, out)) == 2
+
+
+MBARRIER = """
+.visible .entry f(.param .u64 a) {{
+.reg .b64 %rd<4>; .reg .b32 %r<8>; .reg .pred %p<4>;
+.shared .align 8 .b64 bar; .shared .align 4 .b8 line[256];
+ld.param.u64 %rd1, [a];
+mov.u32 %r1, %tid.x;
+setp.ne.u32 %p1, %r1, 0;
+@%p1 bra READY;
+mbarrier.init.shared.b64 [bar], 64;
+READY:
+{ready}
+shl.b32 %r2, %r1, 2;
+mov.u32 %r3, line;
+add.u32 %r4, %r3, %r2;
+st.shared.u32 [%r4], %r1;
+{arrive}
+AGAIN:
+mbarrier.test_wait.shared.b64 %p2, [bar], %rd2;
+@!%p2 bra AGAIN;
+{late}
+xor.b32 %r5, %r2, 128;
+add.u32 %r5, %r3, %r5;
+ld.shared.u32 %r6, [%r5];
+mul.wide.u32 %rd3, %r1, 4;
+add.u64 %rd3, %rd3, %rd1;
+st.global.u32 [%rd3], %r6;
+ret; }}
+"""
+ARRIVE = "mbarrier.arrive.shared.b64 %rd2, [bar];"
+
+
+@pytest.mark.parametrize(
+    ("ready", "late", "found"),
+    [
+        ("bar.sync 0;", "", []),
+        # What is written behind the barrier object is not ordered by it.
+        ("bar.sync 0;", "st.shared.u32 [%r4], 7;", ["read-after-write", "write-after-read"]),
+        ("", "", ["write-after-write"]),
+    ],
+)
+def test_a_barrier_object_orders_those_who_wait_for_it(
+    newer_race_device: CheckedDevice, ready: str, late: str, found: list[str]
+) -> None:
+    text = MBARRIER.format(ready=ready, arrive=ARRIVE, late=late)
+    image = HEADER.replace("sm_61", "sm_80") + text
+    findings = newer_race_device.run(image.encode(), "f", 1, 64, newer_race_device.zeros(64))
+    assert sorted(set(kinds(findings))) == found
 
 
 def test_halves_and_bytes_of_a_word_are_told_apart(race_device: CheckedDevice) -> None:

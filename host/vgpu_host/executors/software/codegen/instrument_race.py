@@ -21,6 +21,9 @@ _PRIVATE = ("param", "local", "shadow")
 _STRONG = frozenset(("volatile", "relaxed", "acquire", "release", "mmio", "cg", "cv", "wt"))
 _RELEASES = frozenset(("release", "acq_rel"))
 _FENCES = ("membar", "fence")
+#: What is done to a barrier object before threads go on behind it, and by those who go on.
+_ARRIVALS = frozenset(("arrive", "arrive_drop", "complete_tx"))
+_WAITS = frozenset(("test_wait", "try_wait"))
 
 
 class RaceCheck:
@@ -50,12 +53,18 @@ class RaceCheck:
         """Fences, releases and lanes that meet order what comes before and after them."""
         emitter = self._instruments.emitter
         modifiers = set(instruction.modifiers)
-        if instruction.opcode in _FENCES or modifiers & _RELEASES:
+        if instruction.opcode in _FENCES or (
+            modifiers & _RELEASES and instruction.opcode != "mbarrier"
+        ):
             within = "true" if "cta" not in modifiers else "false"
             emitter.line(
                 f"call void @race_fence(ptr %checks, ptr %worker, {emitter.active_bits()}, "
                 f"i32 %warp, i1 {within})"
             )
+        elif instruction.opcode == "mbarrier" and modifiers & _ARRIVALS:
+            self.arrives()
+        elif instruction.opcode == "mbarrier" and modifiers & _WAITS:
+            self.passes()
         elif instruction.opcode in ("bar", "barrier") and "warp" in modifiers:
             lanes = emitter.active_bits()
             emitter.line(f"call void @race_meet(ptr %checks, ptr %worker, {lanes}, i32 %warp)")
@@ -70,13 +79,20 @@ class RaceCheck:
         """The warp is behind a barrier that counts."""
         self._instruments.emitter.line("call void @race_pass(ptr %checks, ptr %worker, i32 %warp)")
 
+    @staticmethod
+    def _is_strong(instruction: Instruction) -> bool:
+        modifiers = set(instruction.modifiers)
+        if instruction.opcode == "mbarrier":
+            return bool(modifiers & (_ARRIVALS | _WAITS))
+        return bool(_STRONG & modifiers) and instruction.opcode != "cp"
+
     def _access(
         self, place: Place, type_: str, offset: int, flags: int, value: Value | None
     ) -> None:
         if place.space in _PRIVATE:
             return
         emitter = self._instruments.emitter
-        if _STRONG & set(emitter.instruction.modifiers) and emitter.instruction.opcode != "cp":
+        if self._is_strong(emitter.instruction):
             flags |= STRONG
         address = place.address
         if offset:
