@@ -7,6 +7,8 @@ import struct
 import numpy as np
 import pytest
 
+from vgpu_host.executors.software import DeviceFault
+
 from .conftest import Array, Device
 
 
@@ -131,3 +133,34 @@ def test_an_arrival_of_copies_that_counts_itself_changes_nothing(hopper: Device)
       mbarrier.arrive.shared.b64 %x1, [bar]; mbarrier.pending_count.b64 %d, %x1;"""
     )
     assert sorted(run(hopper, body, 32)) == list(range(1, 33))
+
+
+BULK = """setp.ne.u32 %p3, %i, 0; @%p3 bra WAIT;
+  mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {bytes};
+  mov.u32 %r1, tile; mov.u32 %r2, {bytes}; mov.u32 %r3, bar;
+  cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r1+16], [%in+32], %r2, [%r3];
+  WAIT: mbarrier.try_wait.parity.shared.b64 %p1, [bar], 0; @!%p1 bra WAIT;
+  mov.u32 %r1, tile; mad.lo.u32 %r2, %i, 4, %r1; ld.shared.u32 %d, [%r2];"""
+
+
+def test_one_thread_copies_for_all(hopper: Device) -> None:
+    values = np.arange(1000, 1128, dtype=np.uint32)
+    body = "mov.u32 %r1, tile; mad.lo.u32 %r2, %i, 4, %r1; st.shared.u32 [%r2], 7;"
+    got = run(hopper, body + INIT.format(1) + BULK.format(bytes=336), 96, values)
+    assert got == [7] * 4 + list(range(1008, 1092)) + [7] * 8
+
+
+def test_shared_memory_is_copied_back(hopper: Device) -> None:
+    """Thread 40 copies what all have written over the input, from which they read."""
+    body = """mov.u32 %r1, tile; mad.lo.u32 %r2, %i, 4, %r1; st.shared.u32 [%r2], %i; bar.sync 0;
+      fence.proxy.async.shared::cta; setp.eq.u32 %p3, %i, 40; @!%p3 bra READ;
+      cp.async.bulk.global.shared::cta.bulk_group [%in+16], [%r1], 128;
+      cp.async.bulk.commit_group; cp.async.bulk.wait_group.read 0;
+      READ: bar.sync 0; mad.wide.u32 %x1, %i, 4, %in; ld.global.u32 %d, [%x1];"""
+    got = run(hopper, body, 64, np.full(64, 99, np.uint32))
+    assert got == [99] * 4 + list(range(32)) + [99] * 28
+
+
+def test_a_bulk_copy_beyond_shared_memory_is_a_fault(hopper: Device) -> None:
+    with pytest.raises(DeviceFault, match="illegal address"):
+        run(hopper, INIT.format(1) + BULK.format(bytes=4096), 32, np.zeros(2048, np.uint32))

@@ -180,3 +180,33 @@ def test_one_lane_is_elected(hopper: Device) -> None:
     first = [100, *[0] * 31]
     second = [100, *[0] * 7, 108, *[8] * 23]
     assert got.tolist() == first + second
+
+
+@pytest.mark.parametrize("kind", ["u16x2", "s16x2"])
+@pytest.mark.parametrize("operation", ["add", "min", "max", "min.relu", "max.relu"])
+def test_pairs_of_integers(hopper: Device, kind: str, operation: str) -> None:
+    edges = [0, 1, 2, 0x7FFE, 0x7FFF, 0x8000, 0x8001, 0xFFFE, 0xFFFF]
+    pairs = np.array([[a, b] for a in edges for b in edges], np.uint16)
+    a = pairs.copy().view(np.uint32).reshape(-1)
+    b = pairs[:, ::-1].copy().view(np.uint32).reshape(-1)
+    if operation.endswith("relu") and kind == "u16x2":
+        with pytest.raises(PtxError, match="relu is of s32 and s16x2"):
+            hopper.run_lanes(f"{operation}.{kind} %d, %a, %b;", [a, b], np.uint32)
+        return
+    got = hopper.run_lanes(f"{operation}.{kind} %d, %a, %b;", [a, b], np.uint32)
+    x, y = (v.view(np.int16 if kind[0] == "s" else np.uint16).astype(np.int64) for v in (a, b))
+    name, _, relu = operation.partition(".")
+    expected = {"add": np.add, "min": np.minimum, "max": np.maximum}[name](x, y)
+    if relu:
+        expected = np.maximum(expected, 0)
+    assert got.view(np.uint16).tolist() == (expected & 0xFFFF).tolist()
+
+
+@pytest.mark.parametrize("operation", ["min", "max"])
+def test_extremes_that_are_not_negative(hopper: Device, operation: str) -> None:
+    edges = [0, 1, -1, 5, -5, (1 << 31) - 1, -(1 << 31)]
+    a = np.array([x for x in edges for _ in edges], np.int32)
+    b = np.array([y for _ in edges for y in edges], np.int32)
+    got = hopper.run_lanes(f"{operation}.relu.s32 %d, %a, %b;", [a, b], np.int32)
+    function = {"min": np.minimum, "max": np.maximum}[operation]
+    assert got.tolist() == np.maximum(function(a, b), 0).tolist()

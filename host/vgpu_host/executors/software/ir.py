@@ -25,7 +25,7 @@ STORAGE = {
     "pred": "i1",
     **dict.fromkeys(("b8", "s8", "u8"), "i8"),
     **dict.fromkeys(("b16", "s16", "u16", "f16", "bf16"), "i16"),
-    **dict.fromkeys(("b32", "s32", "u32", "f16x2", "bf16x2"), "i32"),
+    **dict.fromkeys(("b32", "s32", "u32", "f16x2", "bf16x2", "s16x2", "u16x2"), "i32"),
     **dict.fromkeys(("b64", "s64", "u64"), "i64"),
     "f32": "float",
     "f64": "double",

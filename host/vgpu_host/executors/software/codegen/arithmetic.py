@@ -9,9 +9,12 @@ from vgpu_host.executors.software.ir import STORAGE, Instruction, Vector
 from .carry import add_with_carry, multiply_with_carry
 from .emitter import Emitter, Value, integer
 from .floating import emit_float
+from .halves import for_each_half
 from .registry import BITS, FLOATS, INTEGERS, handles
 
 _ROUNDING = "rn rz rm rp ftz sat"
+#: Pairs of 16-bit integers in a word.
+_PAIRS = "u16x2 s16x2"
 _FLOATING = frozenset(FLOATS.split())
 
 
@@ -25,11 +28,18 @@ def is_signed(instruction: Instruction) -> bool:
     return instruction.type[0] == "s"
 
 
-@handles("add sub", f"cc {INTEGERS} {FLOATS} {_ROUNDING}")
+@handles("add sub", f"cc {INTEGERS} {_PAIRS} {FLOATS} {_ROUNDING}")
 def emit_add(emitter: Emitter, instruction: Instruction) -> None:
     """`add`, `sub`; `.sat` clamps s32 instead of wrapping."""
     if instruction.type in _FLOATING:
         emit_float(emitter, instruction)
+        return
+    if instruction.type in _PAIRS.split():
+        if instruction.opcode != "add" or "sat" in instruction.modifiers:
+            raise emitter.refuse("of pairs of integers there are only add, min and max")
+        pairs = sources(emitter, instruction)
+        total = for_each_half(emitter, pairs, lambda pair: emitter.op("add", *pair))
+        emitter.write(instruction.operands[0], total)
         return
     if "cc" in instruction.modifiers:
         add_with_carry(emitter, instruction)
@@ -161,16 +171,27 @@ def emit_sign(emitter: Emitter, instruction: Instruction) -> None:
     emitter.write(instruction.operands[0], result, is_signed(instruction))
 
 
-@handles("min max", f"{INTEGERS} {FLOATS} ftz NaN xorsign abs")
+@handles("min max", f"{INTEGERS} {_PAIRS} {FLOATS} ftz NaN xorsign abs relu")
 def emit_minimum(emitter: Emitter, instruction: Instruction) -> None:
-    """`min`, `max`."""
+    """`min`, `max`; `.relu` of signed integers also with 0."""
     if instruction.type in _FLOATING:
         emit_float(emitter, instruction)
         return
-    a, b = sources(emitter, instruction)
     sign = "s" if is_signed(instruction) else "u"
-    result = emitter.intrinsic(sign + instruction.opcode, a, b)
-    emitter.write(instruction.operands[0], result, is_signed(instruction))
+    relu = "relu" in instruction.modifiers
+    if relu and instruction.type not in ("s32", "s16x2"):
+        raise emitter.refuse(f"{instruction.opcode}.relu is of s32 and s16x2")
+
+    def extreme(values: list[Value]) -> Value:
+        a, b = values
+        found = emitter.intrinsic(sign + instruction.opcode, a, b)
+        return emitter.intrinsic("smax", found, integer(0, found.type)) if relu else found
+
+    values = sources(emitter, instruction)
+    if instruction.type in _PAIRS.split():
+        emitter.write(instruction.operands[0], for_each_half(emitter, values, extreme))
+    else:
+        emitter.write(instruction.operands[0], extreme(values), is_signed(instruction))
 
 
 @handles("sad", INTEGERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vgpu_host.executors.software.ir import Address, Immediate, Instruction, Operand, Register
 
 from .access import load, locate
+from .bulk_copies import copy_bulk
 from .emitter import Emitter, Value, integer
 from .mbarrier import arrive
 from .memory import address_of
@@ -17,11 +18,15 @@ _HINTS = "L2::64B L2::128B L2::256B L2::cache_hint"
 @handles(
     "cp",
     f"async ca cg shared shared::cta shared::cluster global commit_group wait_group wait_all "
-    f"mbarrier arrive noinc b64 {_HINTS}",
+    f"mbarrier arrive noinc b64 bulk mbarrier::complete_tx::bytes bulk_group read prefetch L2 "
+    f"{_HINTS}",
 )
 def emit_asynchronous_copy(emitter: Emitter, instruction: Instruction) -> None:
     """`cp.async`: 4, 8 or 16 bytes from global to shared memory; waiting finds them there."""
-    if {"commit_group", "wait_group", "wait_all"} & set(instruction.modifiers):
+    if {"commit_group", "wait_group", "wait_all", "prefetch"} & set(instruction.modifiers):
+        return
+    if "bulk" in instruction.modifiers:
+        copy_bulk(emitter, instruction)
         return
     if "mbarrier" in instruction.modifiers:
         _arrive_when_copied(emitter, instruction)

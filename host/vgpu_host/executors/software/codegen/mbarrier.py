@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from vgpu_host.executors.software.ir import Immediate, Instruction, Operand, Register
 
-from .access import load, locate, store
+from .access import Place, load, locate, store
 from .atomics import for_each_lane
 from .emitter import Emitter, Value, integer
 from .memory import address_of, space_of
@@ -51,6 +51,14 @@ def arrive(emitter: Emitter, instruction: Instruction, address: Operand) -> None
     _change(emitter, instruction, address, [], None)
 
 
+def complete_bytes(
+    emitter: Emitter, instruction: Instruction, address: Operand, amount: Value
+) -> None:
+    """Tell a barrier in shared memory that bytes (an i32) have come."""
+    place = locate(emitter, address_of(emitter, address), "shared", 8)
+    _update(emitter, place, amount, {"complete_tx"}, None)
+
+
 def _wait(emitter: Emitter, instruction: Instruction) -> None:
     """Whether a phase is over: that of a state, or that with a parity."""
     target, address, phase = instruction.operands[:3]
@@ -87,19 +95,24 @@ def _change(
         fresh = emitter.op("mul", number, integer(1 | 1 << _PENDING, "i64"))
         store(emitter, place, fresh if "init" in instruction.modifiers else integer(0, "i64"))
         return
+    _update(emitter, place, amount, set(instruction.modifiers), target)
+
+
+def _update(
+    emitter: Emitter, place: Place, amount: Value, names: set[str], target: Operand | None
+) -> None:
     if emitter.instruments:
         emitter.instruments.atomic(place, "i64")
-    amount = emitter.cast("zext", amount, "i64")
 
     def update(pointer: Value, values: list[Value]) -> Value:
         old = emitter.define(f"load i64, {pointer}", "i64")
-        new = _updated(emitter, set(instruction.modifiers), old, values[0])
-        emitter.line(f"store {new}, {pointer}")
+        emitter.line(f"store {_updated(emitter, names, old, values[0])}, {pointer}")
         return old
 
     keeps = isinstance(target, Register) and target.name != "_"
-    old = for_each_lane(emitter, place.address, [amount], "i64" if keeps else None, update)
-    if keeps and target is not None and old is not None:
+    wide = emitter.cast("zext", amount, "i64")
+    old = for_each_lane(emitter, place.address, [wide], "i64" if keeps else None, update)
+    if target is not None and old is not None:
         emitter.write(target, old)
 
 
