@@ -95,6 +95,7 @@ def test_pairs_to_halves(hopper: Device, name: str, relu: str) -> None:
     expected = np.stack([table[low], table[255 - low]], axis=1).astype(np.float16)
     assert np.array_equal(got, expected, equal_nan=True)
     numeric = ~np.isnan(expected)
+    assert set(got.view(np.uint16)[~numeric].tolist()) == {0x7FFF}
     assert np.array_equal(np.signbit(got[numeric]), np.signbit(expected[numeric]))
 
 

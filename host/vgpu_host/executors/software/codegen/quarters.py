@@ -16,15 +16,17 @@ class _Format:
         fraction: Bits of the fraction.
         bias: Of the exponent.
         largest: Bits of the largest finite number.
+        infinite: Bits of the largest number, which may be infinity.
     """
 
     fraction: int
     bias: int
     largest: int
+    infinite: int
 
 
 #: By the name of a pair of them. `e4m3` has no infinities, and one NaN of each sign.
-FORMATS = {"e4m3x2": _Format(3, 7, 0x7E), "e5m2x2": _Format(2, 15, 0x7B)}
+FORMATS = {"e4m3x2": _Format(3, 7, 0x7E, 0x7E), "e5m2x2": _Format(2, 15, 0x7B, 0x7C)}
 _NAN = 0x7F
 
 
@@ -84,11 +86,10 @@ def _to_half(emitter: Emitter, byte: Value, name: str, relu: bool) -> Value:
     single = to_single(emitter, emitter.cast("trunc", placed, "i16"), "f16")
     single = emitter.op("fmul", single, real(2.0 ** (15 - kind.bias)))
     half = emitter.cast("zext", from_single(emitter, single, "f16"), "i32")
-    if name == "e4m3x2":
-        is_nan = emitter.compare("icmp eq", magnitude, integer(_NAN, "i32"))
-        half = emitter.select(is_nan, integer(0x7FFF, "i32"), half)
-    if not relu:
-        return emitter.op("or", half, emitter.op("shl", sign, integer(8, "i32")))
-    number = emitter.compare("icmp ule", half, integer(0x7C00, "i32"))
-    below = emitter.op("and", number, emitter.compare("icmp ne", sign, integer(0, "i32")))
-    return emitter.select(below, integer(0, "i32"), half)
+    signed = emitter.op("or", half, emitter.op("shl", sign, integer(8, "i32")))
+    if relu:
+        below = emitter.compare("icmp ne", sign, integer(0, "i32"))
+        signed = emitter.select(below, integer(0, "i32"), half)
+    # Every NaN becomes the one that a GPU writes.
+    is_nan = emitter.compare("icmp ugt", magnitude, integer(kind.infinite, "i32"))
+    return emitter.select(is_nan, integer(0x7FFF, "i32"), signed)
