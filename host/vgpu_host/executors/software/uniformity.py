@@ -100,6 +100,7 @@ def analyze(
     """
     result = Analysis(blocks, live, set(), set(), set(), {}, _constants(blocks), in_rows)
     meets = post_dominators(blocks)
+    latches = _latches(blocks)
     for index in apart:
         meets[index] = len(blocks)
     spread = _Spread(body, result)
@@ -119,7 +120,7 @@ def analyze(
             spread.finish()
             return result
         result.masked, result.divergent = masked, divergent
-        result.waiting = {index: _waiting(result, index) for index in masked}
+        result.waiting = _waiting(result, latches)
 
 
 def _between(blocks: list[Block], branch: int, meet: int) -> set[int]:
@@ -133,27 +134,48 @@ def _between(blocks: list[Block], branch: int, meet: int) -> set[int]:
     return found
 
 
-def _waiting(result: Analysis, block: int) -> list[int]:
-    """Blocks at which lanes may wait while other lanes run `block`.
+def _waiting(result: Analysis, latches: list[int]) -> dict[int, list[int]]:
+    """For each masked block those at which lanes may wait while other lanes run it.
 
-    Only later blocks qualify, since the lowest block runs first. Lanes that came from `block`
-    itself do not wait in its next block, nor anywhere if `block` runs only once. Where a hold keeps
-    some lanes back none of this is so: they wait there, and a block runs for a part of its lanes.
+    Only later blocks qualify, since the lowest block runs first. Either some lanes have gone past
+    the block: from a branch that parts lanes, or from a block before it during which others waited
+    for the block or before it. Or all have been in it, and some come back to it: by a latch below
+    the block where the others wait, or by the branch that has led those there. Where a hold keeps
+    lanes back none of this is so: they wait there, and a block runs for a part of its lanes.
     """
-    blocks = result.blocks
-    holds = [index for index in sorted(result.masked) if blocks[index].hold]
+    blocks, masked, divergent = result.blocks, result.masked, result.divergent
+    holds = [index for index in sorted(masked) if blocks[index].hold]
+    waiting: dict[int, list[int]] = {}
+    count = len(blocks)
 
-    def may_wait(other: int) -> bool:
-        for origin in result.blocks[other].predecessors:
-            if origin not in result.masked and origin not in result.divergent:
+    def may_wait(other: int, block: int) -> bool:
+        for origin in blocks[other].predecessors:
+            if origin not in masked and origin not in divergent:
                 continue
-            passes_on = origin == block and origin not in result.divergent
-            if not passes_on or holds or (blocks[block].in_loop and other != block + 1):
+            if holds or latches[block] < other:
+                return True
+            if origin >= other and min(blocks[origin].successors) <= block:
+                return True
+            if origin < block and (
+                origin in divergent or min(waiting[origin], default=count) <= block
+            ):
                 return True
         return False
 
-    later = [other for other in range(block + 1, len(blocks)) if may_wait(other)]
-    return sorted({*holds, *later})
+    for block in sorted(masked):
+        later = [other for other in range(block + 1, count) if may_wait(other, block)]
+        waiting[block] = sorted({*holds, *later})
+    return waiting
+
+
+def _latches(blocks: list[Block]) -> list[int]:
+    """For each block the first block from which lanes go back to it or to a block before it."""
+    latches = [len(blocks)] * len(blocks)
+    for latch in range(len(blocks) - 1, -1, -1):
+        for header in blocks[latch].successors:
+            for index in range(header, latch + 1):
+                latches[index] = latch
+    return latches
 
 
 class _Spread:
