@@ -18,13 +18,7 @@ from .workers import Job, Worker
 #: For campaigns: the general translation always, the checkers now and then.
 THOROUGH = (("optimised", "general", "checked"), *[("optimised", "general")] * 3)
 #: For each run of the tests: one of them now and then.
-QUICK = (
-    ("optimised", "general"),
-    ("optimised", "checked"),
-    *[("optimised",)] * 2,
-    ("optimised", "general"),
-    *[("optimised",)] * 3,
-)
+QUICK = (("optimised", "general"), ("optimised", "checked"), *[("optimised",)] * 6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .addresses import Addresses
+from .memory_statements import atomic, load, reduce, store
 from .templates import POOLS
 from .where import Where
 from .writer import Writer
@@ -148,6 +149,24 @@ def tangle(program: Program, where: Where) -> None:
         if rng.random() < 0.3:
             writer.line(f"bra {rng.choice(labels)};")
     program.addresses.counters.pop()
+    writer.line(f"{end}:")
+
+
+def split(program: Program, where: Where) -> None:
+    """Some threads change memory while others compute addresses, in one order or the other."""
+    if where.depth >= 3:
+        program.plain(where)
+        return
+    writer, rng = program.writer, program.rng
+    otherwise, end = writer.label(), writer.label()
+    inside = _inside(program, where)
+    sides = [rng.choice((reduce, atomic, store)), load]
+    rng.shuffle(sides)
+    writer.line(f"@{_condition(program)} bra {otherwise};")
+    sides[0](program, inside)
+    writer.line(f"bra {end};")
+    writer.line(f"{otherwise}:")
+    sides[1](program, inside)
     writer.line(f"{end}:")
 
 

@@ -13,18 +13,20 @@ from collections.abc import Callable
 
 from .addresses import Addresses, Launch
 from .case import Case, Dim3
-from .control_statements import branch, call, function, leave, loop, switch, tangle
+from .control_statements import branch, call, function, leave, loop, split, switch, tangle
 from .memory_statements import atomic, exchange, load, local, own_shared, reduce, store
 from .templates import FAMILIES, POOLS, REGISTER_BITS
 from .warp_statements import barrier_reduction, warp
 from .where import ATOMIC_BYTES, INPUT_BYTES, Where
 from .writer import Writer
 
-HEADER = ".version 8.8\n.target sm_90\n.address_size 64\n"
+HEADER = ".version 8.0\n.target sm_90\n.address_size 64\n"
 _BLOCKS: tuple[Dim3, ...] = (
     (32, 1, 1), (1, 1, 1), (7, 1, 1), (33, 1, 1), (64, 1, 1), (40, 1, 1), (31, 1, 1), (96, 1, 1),
     (8, 4, 1), (5, 7, 1), (16, 3, 1), (32, 2, 1), (3, 3, 3), (1, 40, 1), (2, 16, 1), (4, 4, 4),
 )  # fmt: skip
+#: Blocks whose first dimension is whole warps: the software GPU has code of its own for them.
+_ROWS: tuple[Dim3, ...] = ((32, 1, 1), (64, 1, 1), (96, 1, 1), (32, 2, 1), (32, 1, 2))
 _GRIDS: tuple[Dim3, ...] = ((1, 1, 1), (1, 1, 1), (2, 1, 1), (3, 1, 1), (2, 2, 1), (1, 3, 1))
 
 
@@ -42,7 +44,7 @@ class Program:
     def __init__(self, seed: int) -> None:
         self.rng = rng = random.Random(seed)
         self.seed = seed
-        self.launch = Launch(rng.choice(_GRIDS), rng.choice(_BLOCKS))
+        self.launch = Launch(rng.choice(_GRIDS), rng.choice(rng.choice((_ROWS, _BLOCKS))))
         self.writer = Writer(rng, dict(POOLS))
         self.addresses = Addresses(self.writer, self.launch)
         self.output = 0
@@ -254,6 +256,7 @@ STATEMENTS: dict[str, Callable[[Program, Where], None]] = {
     "switch": switch,
     "leave": leave,
     "tangle": tangle,
+    "split": split,
     "exchange": exchange,
     "own": own_shared,
     "local": local,

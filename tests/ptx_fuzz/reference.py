@@ -11,7 +11,7 @@ from . import warps
 from .case import Case
 from .floats import IndeterminateError
 from .memory import Region
-from .text import SIZES, Code, NotUnderstoodError, Program, read_program
+from .text import SIZES, Code, Program, read_program
 from .threads import (
     BARRIER,
     CALL,
@@ -136,14 +136,18 @@ class Interpreter:
         return values
 
     def _arguments(self, code: Code) -> dict[str, Region]:
-        pointers = [region.base for region in self.buffers]
-        values = [*pointers, *self.case.scalars]
-        if len(code.parameters) > len(values):
-            raise NotUnderstoodError("more parameters than arguments")
-        return {
-            p.name: Region(0, bytearray(value.to_bytes(p.size, "little")), None, None)
-            for p, value in zip(code.parameters, values, strict=False)
-        }
+        """Values of the parameters: as `device` passes them, narrow ones are the last scalar."""
+        values = [*(region.base for region in self.buffers), *self.case.scalars]
+        regions = {}
+        for index, parameter in enumerate(code.parameters):
+            narrow = parameter.size < 8
+            value = values[-1] if narrow else values[index % len(values)]
+            size = min(parameter.size, 8)
+            data = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+            regions[parameter.name] = Region(
+                0, bytearray(data.ljust(parameter.size, b"\0")), None, None
+            )
+        return regions
 
     def _advance(self, thread: Thread) -> None:
         """Run a thread until it ends or waits."""
