@@ -51,6 +51,7 @@ def test_images_that_are_refused(device: Device, image: bytes, result: int, log:
         ("bra NOWHERE;", "undefined label"),
         ("call (), missing, ();", "does not define the function missing"),
         ("ld.param.u32 %r1, [nothing];", "unknown"),
+        ("mov.b32 %r1, {};", "wrong number"),
     ],
 )
 def test_statements_that_are_refused(device: Device, statement: str, reason: str) -> None:
@@ -61,6 +62,27 @@ def test_statements_that_are_refused(device: Device, statement: str, reason: str
     assert "f: line 6: " in caught.value.log
     assert reason in caught.value.log
     assert statement.rstrip(";").split("[")[0] in caught.value.log.replace("  ", " ")
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    ["{} .align 4 .b8 v[-16];", "{} .b32 v[abc];", "{} .b8 v[09];", "{} .align 3 .b8 v[8];",
+     "{} .align 0 .b8 v[8];", "{} .align 99999999999999999999 .b8 v[8];"],
+)  # fmt: skip
+@pytest.mark.parametrize("space", [".global", ".const", ".shared", ".local", ".param"])
+def test_sizes_and_alignments_that_make_no_sense_are_refused(
+    device: Device, space: str, declaration: str
+) -> None:
+    text = declaration.format(space)
+    if space in (".global", ".const"):
+        ptx = f"{text}\n.visible .entry f() {{ ret; }}"
+    elif space == ".param":
+        ptx = f".visible .entry f({text.rstrip(';')}) {{ ret; }}"
+    else:
+        ptx = f".visible .entry f() {{\n{text}\nret;\n}}"
+    with pytest.raises(PtxError, match=r"array size|alignment") as caught:
+        device.function(ptx)
+    assert caught.value.result == INVALID_PTX
 
 
 def test_a_refused_function_does_not_spoil_its_module(device: Device) -> None:

@@ -19,6 +19,8 @@ _DECLARATOR = re.compile(
     r"\s+(?P<name>[\w$%.]+)\s*(?P<array>(?:\[[^\]]*\]\s*)*)(?:=(?P<init>.*))?",
     re.S,
 )
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9]\d*|0[bB][01]+")
+_MOST_ALIGNED = 1 << 16
 
 
 def is_declaration(statement: str) -> bool:
@@ -35,19 +37,38 @@ def parse_declaration(text: str, position: int = -1) -> list[Variable]:
     declarator = _DECLARATOR.fullmatch(declaration["rest"].strip())
     if not declarator or declarator["type"] not in STORAGE:
         raise UnsupportedError("unsupported variable declaration", position, shorten(text))
-    return [_variable(space, declarator, declaration["link"] == "extern")]
+    try:
+        return [_variable(space, declarator, declaration["link"] == "extern", text)]
+    except UnsupportedError as error:
+        raise UnsupportedError(error.reason, position, error.text) from None
 
 
-def _variable(space: str, found: re.Match[str], external: bool) -> Variable:
+def _number(digits: str, what: str, text: str) -> int:
+    digits = digits.strip().removesuffix("U")
+    if not _NUMBER.fullmatch(digits):
+        raise UnsupportedError(f"{what} {digits!r} is not a number of 0 or more", -1, shorten(text))
+    return int(digits, 8 if digits[0] == "0" and digits.isdigit() else 0)
+
+
+def _alignment(digits: str, text: str) -> int:
+    alignment = _number(digits, "alignment", text)
+    if not 0 < alignment <= _MOST_ALIGNED or alignment & (alignment - 1):
+        reason = f"alignment {alignment} is not a power of two up to {_MOST_ALIGNED}"
+        raise UnsupportedError(reason, -1, shorten(text))
+    return alignment
+
+
+def _variable(space: str, found: re.Match[str], external: bool, text: str) -> Variable:
     element = size_of(found["type"])
     width = re.search(r"\.v([24])", found["attributes"])
     element *= int(width[1]) if width else 1
-    alignment = re.search(r"\.align\s+(\d+)", found["attributes"] + found["after"])
+    stated = re.search(r"\.align\s+(\d+)", found["attributes"] + found["after"])
+    alignment = _alignment(stated[1], text) if stated else element
     size = element
     initializer = (found["init"] or "").strip()
     for count in re.findall(r"\[([^\]]*)\]", found["array"] or ""):
         if count.strip():
-            size *= int(count, 0)
+            size *= _number(count, "array size", text)
         elif initializer:
             size *= initializer.count(",") + 1
         else:
@@ -57,7 +78,7 @@ def _variable(space: str, found: re.Match[str], external: bool) -> Variable:
         space=space,
         type=found["type"],
         size=size,
-        alignment=max(int(alignment[1]) if alignment else element, 1),
+        alignment=alignment,
         initializer=initializer,
         external=external,
     )

@@ -66,7 +66,7 @@ def emit(emitter: Emitter, instruction: Instruction) -> None:
         assume_no_wrap(emitter, instruction)
     try:
         entry.handler(emitter, instruction)
-    except (LookupError, ValueError, StopIteration):
+    except (ArithmeticError, LookupError, ValueError, StopIteration):
         raise emitter.refuse("wrong number or kind of operands or modifiers") from None
     emitter.guard = None
     emitter.by_base = False
