@@ -20,7 +20,7 @@ from .warp_statements import barrier_reduction, warp
 from .where import ATOMIC_BYTES, INPUT_BYTES, Where
 from .writer import Writer
 
-HEADER = ".version 8.0\n.target sm_90\n.address_size 64\n"
+HEADER = ".version 8.6\n.target sm_90\n.address_size 64\n"
 _BLOCKS: tuple[Dim3, ...] = (
     (32, 1, 1), (1, 1, 1), (7, 1, 1), (33, 1, 1), (64, 1, 1), (40, 1, 1), (31, 1, 1), (96, 1, 1),
     (8, 4, 1), (5, 7, 1), (16, 3, 1), (32, 2, 1), (3, 3, 3), (1, 40, 1), (2, 16, 1), (4, 4, 4),
