@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from .cfg import Block
+from .inline import SYSTEM_CALLS
 from .ir import ARRIVE, Instruction, Special
 
 
@@ -56,12 +57,13 @@ def _names(text: str) -> frozenset[str]:
 
 #: Instructions that are exact in every form, but for hints to caches and special registers.
 EXACT: Final = _names(
-    "abs add addc and atom bar barrier bfe bfi bfind bmsk bra brev brx call clz cnot copysign cvt"
-    " cvta div dp2a dp4a elect exit fence fma fns getctarank isspacep ld ldmatrix ldu lop3 mad"
-    " mad24 madc mapa match max mbarrier membar min mma mov movmatrix mul mul24 neg not or popc"
-    " prmt rcp red redux rem ret sad selp set setp shf shfl shl shr slct sqrt st stmatrix sub subc"
-    " szext testp trap vabsdiff vabsdiff2 vabsdiff4 vadd vadd2 vadd4 vavrg2 vavrg4 vmax vmax2"
-    " vmax4 vmin vmin2 vmin4 vote vprintf vshl vshr vsub vsub2 vsub4 wgmma wmma xor __assertfail"
+    "abs add addc alloca and atom bar barrier bfe bfi bfind bmsk bra brev brx call clz cnot"
+    " copysign cvt cvta div dp2a dp4a elect exit fence fma fns getctarank isspacep ld ldmatrix ldu"
+    " lop3 mad mad24 madc mapa match max mbarrier membar min mma mov movmatrix mul mul24 neg not"
+    " or popc prmt rcp red redux rem ret sad selp set setp shf shfl shl shr slct sqrt st stmatrix"
+    " sub subc szext testp trap vabsdiff vabsdiff2 vabsdiff4 vadd vadd2 vadd4 vavrg2 vavrg4 vmax"
+    " vmax2 vmax4 vmin vmin2 vmin4 vote vprintf vshl vshr vsub vsub2 vsub4 wgmma wmma xor"
+    " __assertfail"
 )
 
 
@@ -97,13 +99,14 @@ def _different(how: str) -> Judgement:
 
 
 _NO_CACHES: Final = _different("there are no caches to advise")
+_AT_ONCE: Final = _different("carried out at once, waiting finds it done")
 #: Opcodes that do something else than on a GPU.
 DIFFERENT: Final = {
     "activemask": _different("lanes meet again as early as the graph of branches allows"),
     "applypriority": _NO_CACHES,
     "brkpt": _different("there is no debugger: it ends the kernel"),
     "createpolicy": _NO_CACHES,
-    "cp": _different("carried out at once, waiting finds it done"),
+    "cp": _AT_ONCE,
     "discard": _NO_CACHES,
     "griddepcontrol": _different("kernels run one after the other, there is nothing to wait for"),
     "nanosleep": _different("does not sleep"),
@@ -146,7 +149,7 @@ def counted_name(instruction: Instruction) -> str:
     name = ".".join((instruction.opcode, *instruction.modifiers))
     if instruction.opcode == ARRIVE or (instruction.opcode == "bra" and written[:3] == "ret"):
         return written
-    if name != written and written.partition(".")[0] not in ("brx", "call"):
+    if name != written and instruction.opcode not in SYSTEM_CALLS and written[:3] != "brx":
         return ""
     for operand in instruction.operands:
         if isinstance(operand, Special) and _stem(operand.name) in SPECIALS:
@@ -159,11 +162,7 @@ def _stem(special: str) -> str:
 
 
 def judge(name: str) -> Judgement:
-    """Judge an instruction by the name under which it is counted.
-
-    Raises:
-        LookupError: nobody has said how its opcode compares.
-    """
+    """Judge an instruction by the name under which it is counted."""
     text, _, special = name.rstrip(")").partition("(")
     if special:
         return SPECIALS[_stem(special)]
@@ -174,9 +173,11 @@ def judge(name: str) -> Judgement:
     if approximate:
         return approximate
     if opcode not in EXACT:
-        raise LookupError(f"{opcode} is neither in EXACT nor in APPROXIMATE nor in DIFFERENT")
+        return _different("nobody has compared it with a GPU")
     if _PRODUCTS & {opcode, *modifiers} and _SUMS & set(modifiers):
         return _ORDER
+    if opcode == "wgmma":
+        return _AT_ONCE
     if opcode in ("ld", "st", "ldu") and _advises(opcode, modifiers):
         return _NO_CACHES
     if opcode == "isspacep" and "const" in modifiers:
