@@ -241,6 +241,7 @@ enum vgpu_opcode {
 	VGPU_OP_FUNCTION_AVAILABLE_SHARED = 0x47, /* Dynamic shared memory left to a block. */
 	VGPU_OP_MODULE_LINK = 0x48, /* Links PTX texts and cubins to one image, in registered memory; loads nothing. */
 	VGPU_OP_LAUNCH_KERNEL = 0x50, /* Launches a kernel. */
+	VGPU_OP_LAUNCH_COOPERATIVE = 0x51, /* Launches a kernel whose blocks may wait for each other. */
 	VGPU_OP_STREAM_CREATE = 0x60, /* Makes a stream. */
 	VGPU_OP_STREAM_DESTROY = 0x61, /* Destroys a stream once its work is done. */
 	VGPU_OP_STREAM_SYNCHRONIZE = 0x62, /* Completes when all earlier work of the stream is done. */
@@ -704,6 +705,17 @@ struct vgpu_cmd_launch_kernel {
 	__u32 tail_bytes; /* bytes of the packed parameters */
 };
 
+/* Launches a kernel whose blocks may wait for each other. Followed by the packed parameters. */
+struct vgpu_cmd_launch_cooperative {
+	struct vgpu_command_header header;
+	__u32 function; /* function handle */
+	__u32 grid[3]; /* blocks in x, y, z */
+	__u32 block[3]; /* threads in x, y, z */
+	__u32 shared_bytes; /* dynamic shared memory */
+	__u32 stream; /* stream handle */
+	__u32 tail_bytes; /* bytes of the packed parameters */
+};
+
 /* Makes a stream. */
 struct vgpu_cmd_stream_create {
 	struct vgpu_command_header header;
@@ -983,6 +995,8 @@ static_assert(sizeof(struct vgpu_cmd_module_link) == 64,
 	      "vgpu_cmd_module_link");
 static_assert(sizeof(struct vgpu_cmd_launch_kernel) == 56,
 	      "vgpu_cmd_launch_kernel");
+static_assert(sizeof(struct vgpu_cmd_launch_cooperative) == 56,
+	      "vgpu_cmd_launch_cooperative");
 static_assert(sizeof(struct vgpu_cmd_stream_create) == 24,
 	      "vgpu_cmd_stream_create");
 static_assert(sizeof(struct vgpu_cmd_stream_destroy) == 24,

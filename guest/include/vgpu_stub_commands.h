@@ -423,6 +423,28 @@ static inline struct vgpu_cmd_launch_kernel vgpu_encode_launch_kernel(__u16 cont
 	return cmd;
 }
 
+/* Launches a kernel whose blocks may wait for each other. */
+static inline struct vgpu_cmd_launch_cooperative vgpu_encode_launch_cooperative(__u16 context, __u32 function, const __u32 grid[3], const __u32 block[3], __u32 shared_bytes, __u32 stream, __u32 tail_bytes)
+{
+	struct vgpu_cmd_launch_cooperative cmd = {
+		.header.opcode = VGPU_OP_LAUNCH_COOPERATIVE,
+		.header.slots = VGPU_SLOTS(sizeof(cmd) + tail_bytes),
+		.header.context = context,
+		.function = function,
+		.grid[0] = grid[0],
+		.grid[1] = grid[1],
+		.grid[2] = grid[2],
+		.block[0] = block[0],
+		.block[1] = block[1],
+		.block[2] = block[2],
+		.shared_bytes = shared_bytes,
+		.stream = stream,
+		.tail_bytes = tail_bytes,
+	};
+
+	return cmd;
+}
+
 /* Makes a stream. */
 static inline struct vgpu_cmd_stream_create vgpu_encode_stream_create(__u16 context, __u32 stream_flags, __s32 priority)
 {

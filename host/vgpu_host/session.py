@@ -49,6 +49,7 @@ NOT_READY: Final = 600
 
 _MAX_IMAGE_BYTES: Final = 1 << 30
 _MAX_GRAPH_BYTES: Final = 1 << 28
+_LAUNCHES: Final = frozenset((abi.Opcode.LAUNCH_KERNEL, abi.Opcode.LAUNCH_COOPERATIVE))
 
 T = TypeVar("T")
 
@@ -475,6 +476,31 @@ class ChannelSession:
             tail,
         )
 
+    def launch_cooperative(
+        self,
+        function: int,
+        grid_0: int,
+        grid_1: int,
+        grid_2: int,
+        block_0: int,
+        block_1: int,
+        block_2: int,
+        shared_bytes: int,
+        stream: int,
+        tail_bytes: int,
+        tail: bytes,
+    ) -> None:
+        """LAUNCH_COOPERATIVE."""
+        state = self._current
+        self._executor.launch_cooperative(
+            _find(state.functions, function, "function"),
+            (grid_0, grid_1, grid_2),
+            (block_0, block_1, block_2),
+            shared_bytes,
+            _find(state.streams, stream, "stream"),
+            tail,
+        )
+
     def stream_create(self, stream_flags: int, priority: int) -> abi.Results:
         """STREAM_CREATE."""
         state = self._current
@@ -599,7 +625,7 @@ class ChannelSession:
             self.bytes_to_device, self.bytes_to_host = counted
             self._graph_registrations = None
             streams.pop(handle, None)
-        kernels = sum(node.opcode == abi.Opcode.LAUNCH_KERNEL for node in described)
+        kernels = sum(node.opcode in _LAUNCHES for node in described)
         return ChannelGraph(graph, nodes, kernels, to_device, to_host, used)
 
     def graph_launch(self, graph: int, stream: int) -> None:

@@ -323,6 +323,21 @@ COMMANDS: Final = (
         tail="the packed parameters",
         cuda=("cuLaunchKernel", "cuLaunchKernelEx"),
     ),
+    Command(
+        0x51,
+        "LAUNCH_COOPERATIVE",
+        "Launches a kernel whose blocks may wait for each other.",
+        (
+            u32("function", "function handle"),
+            u32("grid", "blocks in x, y, z", 3),
+            u32("block", "threads in x, y, z", 3),
+            u32("shared_bytes", "dynamic shared memory"),
+            _STREAM,
+            u32("tail_bytes", "bytes of the packed parameters"),
+        ),
+        tail="the packed parameters",
+        cuda=("cuLaunchCooperativeKernel", "cuLaunchKernelEx"),
+    ),
     # Streams.
     Command(
         0x60,

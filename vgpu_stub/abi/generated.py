@@ -422,6 +422,7 @@ class Opcode(IntEnum):
     FUNCTION_AVAILABLE_SHARED = 0x47
     MODULE_LINK = 0x48
     LAUNCH_KERNEL = 0x50
+    LAUNCH_COOPERATIVE = 0x51
     STREAM_CREATE = 0x60
     STREAM_DESTROY = 0x61
     STREAM_SYNCHRONIZE = 0x62
@@ -768,6 +769,10 @@ COMMANDS: Final[dict[int, CommandLayout]] = {
     ),
     0x50: CommandLayout(
         "LAUNCH_KERNEL", "launch_kernel", Struct("<I3I3IIII"),
+        ('function', 'grid_0', 'grid_1', 'grid_2', 'block_0', 'block_1', 'block_2', 'shared_bytes', 'stream', 'tail_bytes'), True, (),
+    ),
+    0x51: CommandLayout(
+        "LAUNCH_COOPERATIVE", "launch_cooperative", Struct("<I3I3IIII"),
         ('function', 'grid_0', 'grid_1', 'grid_2', 'block_0', 'block_1', 'block_2', 'shared_bytes', 'stream', 'tail_bytes'), True, (),
     ),
     0x60: CommandLayout(
@@ -1133,6 +1138,23 @@ class ChannelCommands(Protocol):
         tail: bytes,
     ) -> Outcome:
         """Launches a kernel."""
+        ...
+
+    def launch_cooperative(
+        self,
+        function: int,
+        grid_0: int,
+        grid_1: int,
+        grid_2: int,
+        block_0: int,
+        block_1: int,
+        block_2: int,
+        shared_bytes: int,
+        stream: int,
+        tail_bytes: int,
+        tail: bytes,
+    ) -> Outcome:
+        """Launches a kernel whose blocks may wait for each other."""
         ...
 
     def stream_create(

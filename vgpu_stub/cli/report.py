@@ -31,7 +31,9 @@ def all_channels(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _kernel_launches(channel: dict[str, Any]) -> int:
     """Kernels launched one by one and as part of graphs."""
-    return int(channel["commands"].get("LAUNCH_KERNEL", 0) + channel["host"]["graph_kernels"])
+    commands = channel["commands"]
+    single = commands.get("LAUNCH_KERNEL", 0) + commands.get("LAUNCH_COOPERATIVE", 0)
+    return int(single + channel["host"]["graph_kernels"])
 
 
 #: Rows of the account: what it says, and where the number is in a channel's snapshot.

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 _INTERVAL_S: Final = 0.05
-_LAUNCHES: Final = ("LAUNCH_KERNEL", "GRAPH_LAUNCH", "BLAS")
+_LAUNCHES: Final = ("LAUNCH_KERNEL", "LAUNCH_COOPERATIVE", "GRAPH_LAUNCH", "BLAS")
 _WAITS: Final = (
     "CONTEXT_SYNCHRONIZE",
     "STREAM_SYNCHRONIZE",

@@ -94,6 +94,14 @@ CUresult vgpu_node_set_launch(struct vgpu_node *node, const struct vgpu_launch *
 	return status;
 }
 
+/* A kernel node stays what it is when its parameters change. */
+static bool is_cooperative(const struct vgpu_node *node)
+{
+	const struct vgpu_command_header *header = (const void *)node->command;
+
+	return header && header->opcode == VGPU_OP_LAUNCH_COOPERATIVE;
+}
+
 CUresult vgpu_node_set_kernel(struct vgpu_node *node, const CUDA_KERNEL_NODE_PARAMS *parameters)
 {
 	struct vgpu_launch launch = {
@@ -102,6 +110,7 @@ CUresult vgpu_node_set_kernel(struct vgpu_node *node, const CUDA_KERNEL_NODE_PAR
 		.shared_bytes = parameters->sharedMemBytes,
 		.parameters = parameters->kernelParams,
 		.extra = parameters->extra,
+		.cooperative = is_cooperative(node),
 	};
 	CUfunction function = parameters->func ? parameters->func : (CUfunction)parameters->kern;
 	const void *packed;

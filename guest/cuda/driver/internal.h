@@ -277,8 +277,13 @@ struct vgpu_function {
 
 CUresult vgpu_function_resolve(CUfunction handle, struct vgpu_function **function);
 
-/* occupancy.c: an attribute of the function has changed. */
+/* occupancy.c */
+
+/* An attribute of the function has changed. */
 void vgpu_occupancies_forget(struct vgpu_function *function);
+/* Whether a cooperative launch has more blocks than the device runs at a time: then 720. */
+CUresult vgpu_occupancy_check(struct vgpu_function *function, const __u32 grid[3],
+			      const __u32 block[3], size_t shared_bytes);
 
 /* launch.c */
 
@@ -289,6 +294,7 @@ struct vgpu_launch { /* a kernel with all that a launch needs */
 	unsigned int shared_bytes;
 	void **parameters;
 	void **extra;
+	bool cooperative; /* its blocks may wait for each other */
 };
 
 /* Checks what CUDA checks; `packed` gets the parameter block of `extra`, or NULL. */

@@ -80,6 +80,12 @@ CUresult vgpu_launch_check(const struct vgpu_launch *launch, const void **packed
 		return status;
 	if (launch->parameters && launch->extra)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (launch->cooperative) {
+		status = vgpu_occupancy_check(launch->function, launch->grid, launch->block,
+					      launch->shared_bytes);
+		if (status != CUDA_SUCCESS)
+			return status;
+	}
 	if (!launch->extra)
 		return bytes && !launch->parameters ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 	*packed = packed_parameters(launch->extra, &packed_bytes);
@@ -90,6 +96,9 @@ CUresult vgpu_launch_check(const struct vgpu_launch *launch, const void **packed
 void vgpu_launch_encode(const struct vgpu_launch *launch, const void *packed, uint32_t stream,
 			struct vgpu_cmd_launch_kernel *command)
 {
+	static_assert(sizeof(struct vgpu_cmd_launch_kernel) ==
+			      sizeof(struct vgpu_cmd_launch_cooperative),
+		      "the two launches differ in their opcode alone");
 	const struct vgpu_function *function = launch->function;
 	uint8_t *tail = (uint8_t *)(command + 1);
 
@@ -97,6 +106,8 @@ void vgpu_launch_encode(const struct vgpu_launch *launch, const void *packed, ui
 					     function->object.remote, launch->grid, launch->block,
 					     launch->shared_bytes, stream,
 					     function->info.parameter_bytes);
+	if (launch->cooperative)
+		command->header.opcode = VGPU_OP_LAUNCH_COOPERATIVE;
 	if (packed) {
 		memcpy(tail, packed, function->info.parameter_bytes);
 		return;
@@ -157,19 +168,43 @@ CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int grid_x, unsigned 
 			      shared_bytes, vgpu_per_thread(stream), parameters, extra);
 }
 
-/* Attributes that a launch without them still honours; any other is refused. */
+CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
+				   unsigned int grid_z, unsigned int block_x, unsigned int block_y,
+				   unsigned int block_z, unsigned int shared_bytes, CUstream stream,
+				   void **parameters)
+{
+	return launch(function,
+		      &(struct vgpu_launch){ .grid = { grid_x, grid_y, grid_z },
+					     .block = { block_x, block_y, block_z },
+					     .shared_bytes = shared_bytes,
+					     .parameters = parameters,
+					     .cooperative = true },
+		      stream);
+}
+
+CUresult cuLaunchCooperativeKernel_ptsz(CUfunction function, unsigned int grid_x,
+					unsigned int grid_y, unsigned int grid_z,
+					unsigned int block_x, unsigned int block_y,
+					unsigned int block_z, unsigned int shared_bytes,
+					CUstream stream, void **parameters)
+{
+	return cuLaunchCooperativeKernel(function, grid_x, grid_y, grid_z, block_x, block_y,
+					 block_z, shared_bytes, vgpu_per_thread(stream),
+					 parameters);
+}
+
+/* Attributes that a launch honours, most of them by doing nothing; any other is refused. */
 static CUresult check_attribute(const CUlaunchAttribute *attribute)
 {
 	switch (attribute->id) {
 	case CU_LAUNCH_ATTRIBUTE_IGNORE:
+	case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:			   /* the caller's */
 	case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:		   /* a hint to the cache */
 	case CU_LAUNCH_ATTRIBUTE_PRIORITY:			   /* there is one priority */
 	case CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT: /* a hint */
 	/* Permits overlap with the kernel before; running after it is always right. */
 	case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION:
 		return CUDA_SUCCESS;
-	case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:
-		return attribute->value.cooperative ? CUDA_ERROR_NOT_SUPPORTED : CUDA_SUCCESS;
 	case CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION:
 		return attribute->value.clusterDim.x == 1 && attribute->value.clusterDim.y == 1 &&
 				       attribute->value.clusterDim.z == 1
@@ -183,6 +218,7 @@ static CUresult check_attribute(const CUlaunchAttribute *attribute)
 CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **parameters,
 			  void **extra)
 {
+	bool cooperative = false;
 	CUresult status = vgpu_check_initialized();
 
 	if (status != CUDA_SUCCESS)
@@ -193,6 +229,8 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, voi
 		status = check_attribute(&config->attrs[i]);
 		if (status != CUDA_SUCCESS)
 			vgpu_log("launch attribute %d is not supported", (int)config->attrs[i].id);
+		else if (config->attrs[i].id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
+			cooperative = config->attrs[i].value.cooperative != 0;
 	}
 	if (status != CUDA_SUCCESS)
 		return status;
@@ -202,7 +240,8 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, voi
 			      .block = { config->blockDimX, config->blockDimY, config->blockDimZ },
 			      .shared_bytes = config->sharedMemBytes,
 			      .parameters = parameters,
-			      .extra = extra },
+			      .extra = extra,
+			      .cooperative = cooperative },
 		      config->hStream);
 }
 

@@ -77,6 +77,23 @@ static CUresult blocks_per_multiprocessor(struct vgpu_function *function, int bl
 	return CUDA_SUCCESS;
 }
 
+CUresult vgpu_occupancy_check(struct vgpu_function *function, const __u32 grid[3],
+			      const __u32 block[3], size_t shared_bytes)
+{
+	int processors = vgpu_device.attributes[CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT];
+	uint64_t row = (uint64_t)grid[0] * grid[1];
+	uint64_t most;
+	int blocks;
+	CUresult status = blocks_per_multiprocessor(function, (int)(block[0] * block[1] * block[2]),
+						    shared_bytes, CU_OCCUPANCY_DEFAULT, &blocks);
+
+	if (status != CUDA_SUCCESS)
+		return status;
+	most = (uint64_t)blocks * (uint64_t)processors;
+	return row > most || row * grid[2] > most ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
+						  : CUDA_SUCCESS;
+}
+
 static CUresult resolve(CUfunction handle, unsigned int flags, struct vgpu_function **function)
 {
 	struct vgpu_context *context;

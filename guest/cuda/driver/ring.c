@@ -370,7 +370,7 @@ void vgpu_ring_commit(void *command)
 	struct vgpu_command_header *header = command;
 
 	header->slots = (__u16)begun_slots;
-	if (header->opcode == VGPU_OP_LAUNCH_KERNEL)
+	if (header->opcode == VGPU_OP_LAUNCH_KERNEL || header->opcode == VGPU_OP_LAUNCH_COOPERATIVE)
 		__atomic_store_n(&counters->launches, counters->launches + 1, __ATOMIC_RELAXED);
 	commit_locked();
 }

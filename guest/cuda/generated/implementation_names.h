@@ -171,6 +171,8 @@
 #define cuKernelSetAttribute vgpu_do_cuKernelSetAttribute
 #define cuKernelSetCacheConfig vgpu_do_cuKernelSetCacheConfig
 #define cuLaunch vgpu_do_cuLaunch
+#define cuLaunchCooperativeKernel vgpu_do_cuLaunchCooperativeKernel
+#define cuLaunchCooperativeKernel_ptsz vgpu_do_cuLaunchCooperativeKernel_ptsz
 #define cuLaunchGrid vgpu_do_cuLaunchGrid
 #define cuLaunchGridAsync vgpu_do_cuLaunchGridAsync
 #define cuLaunchHostFunc vgpu_do_cuLaunchHostFunc

@@ -171,6 +171,8 @@ CUresult vgpu_do_cuKernelGetParamInfo(CUkernel kernel, size_t paramIndex, size_t
 CUresult vgpu_do_cuKernelSetAttribute(CUfunction_attribute attrib, int val, CUkernel kernel, CUdevice dev);
 CUresult vgpu_do_cuKernelSetCacheConfig(CUkernel kernel, CUfunc_cache config, CUdevice dev);
 CUresult vgpu_do_cuLaunch(CUfunction f);
+CUresult vgpu_do_cuLaunchCooperativeKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ, unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ, unsigned int sharedMemBytes, CUstream hStream, void **kernelParams);
+CUresult vgpu_do_cuLaunchCooperativeKernel_ptsz(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ, unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ, unsigned int sharedMemBytes, CUstream hStream, void **kernelParams);
 CUresult vgpu_do_cuLaunchGrid(CUfunction f, int grid_width, int grid_height);
 CUresult vgpu_do_cuLaunchGridAsync(CUfunction f, int grid_width, int grid_height, CUstream hStream);
 CUresult vgpu_do_cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void *userData);

@@ -49,6 +49,21 @@ cudaError_t cudaLaunchKernel(const void *host, dim3 grid, dim3 block, void **arg
 	return vgpu_done(error);
 }
 
+cudaError_t cudaLaunchCooperativeKernel(const void *host, dim3 grid, dim3 block, void **arguments,
+					size_t shared_bytes, cudaStream_t stream)
+{
+	CUfunction function;
+	cudaError_t error =
+		shared_bytes > UINT32_MAX ? cudaErrorInvalidValue : vgpu_kernel_of(host, &function);
+
+	if (error == cudaSuccess)
+		error = outcome(cuLaunchCooperativeKernel(
+					function, grid.x, grid.y, grid.z, block.x, block.y, block.z,
+					(unsigned int)shared_bytes, stream, arguments),
+				grid, block);
+	return vgpu_done(error);
+}
+
 /* What __cudaGetKernel gave, for programs of CUDA 13. */
 VGPU_EXPORT cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block,
 					   void **arguments, size_t shared_bytes,

@@ -249,8 +249,10 @@ static void check_kernel(void)
 	      CUDA_ERROR_INVALID_VALUE);
 	FAILS(cuLaunchKernel(add, 1, 1, 1, 32, 1, 1, 0, stream, NULL, NULL),
 	      CUDA_ERROR_INVALID_VALUE);
-	FAILS(cuLaunchCooperativeKernel(add, 1, 1, 1, 32, 1, 1, 0, stream, parameters),
-	      CUDA_ERROR_NOT_SUPPORTED);
+	FAILS(cuLaunchCooperativeKernel(add, 1, 1, 1, 2048, 1, 1, 0, stream, parameters),
+	      CUDA_ERROR_INVALID_VALUE);
+	FAILS(cuLaunchCooperativeKernel(add, 1 << 20, 1, 1, 32, 1, 1, 0, stream, parameters),
+	      CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
 	FAILS(cuStreamSynchronize((CUstream)0x12345), CUDA_ERROR_INVALID_HANDLE);
 	for (unsigned int i = 0; i < 3; i++)
 		OK(cuMemFree(memory[i]));

@@ -265,6 +265,18 @@ class Executor(Protocol):
         """Queue a kernel with its packed parameter block (cuLaunchKernel)."""
         ...
 
+    def launch_cooperative(
+        self,
+        function: Function,
+        grid: Dim3,
+        block: Dim3,
+        shared_bytes: int,
+        stream: Stream | None,
+        parameters: bytes,
+    ) -> None:
+        """Queue a kernel whose blocks may wait for each other (cuLaunchCooperativeKernel)."""
+        ...
+
     def stream_create(self, flags: int, priority: int) -> Stream:
         """Make a stream (cuStreamCreateWithPriority)."""
         ...

@@ -650,6 +650,34 @@ class CudaExecutor:
         if error:
             raise self._error(error, "cuLaunchKernel")
 
+    def launch_cooperative(
+        self,
+        function: Function,
+        grid: Dim3,
+        block: Dim3,
+        shared_bytes: int,
+        stream: Stream | None,
+        parameters: bytes,
+    ) -> None:
+        """cuLaunchKernelEx: cuLaunchCooperativeKernel itself takes no packed block."""
+        size = len(parameters)
+        if size < function.parameter_bytes or size > _MAX_PARAMETER_BYTES:  # type: ignore[attr-defined]  # always a _Function
+            raise CudaError(_INVALID_VALUE, f"{size} bytes of parameters")
+        self._parameters[:size] = parameters
+        self._parameter_size.value = self._size = size
+        attribute = self._driver.CUlaunchAttribute()
+        attribute.id = self._driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+        attribute.value.cooperative = 1
+        config = self._driver.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = grid
+        config.blockDimX, config.blockDimY, config.blockDimZ = block
+        config.sharedMemBytes = shared_bytes
+        config.hStream = stream or self._null_stream
+        config.attrs = [attribute]
+        config.numAttrs = 1
+        handle = function.handle  # type: ignore[attr-defined]  # always a _Function
+        self._call("cuLaunchKernelEx", config, handle, 0, self._extra_address)
+
     def blas_prepare(self) -> None:
         """cublasCreate, once for each context."""
         self._blas()

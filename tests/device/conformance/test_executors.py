@@ -73,7 +73,7 @@ def test_description_is_sane(executor: Executor) -> None:
     assert attributes[10] == 32  # warp size
     assert attributes[1] >= 1024  # threads of a block
     assert (attributes[75], attributes[76]) == described.compute_capability
-    for absent in (19, 83, 95, 102, 115):
+    for absent in (19, 83, 102, 115):
         assert attributes[absent] == 0
 
 

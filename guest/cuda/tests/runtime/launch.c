@@ -92,6 +92,75 @@ static void check_launches(void)
 	CHECK(all_are(18));
 }
 
+/* As many blocks as there can be wait for each other; one more is refused. */
+static void check_cooperative_launches(void)
+{
+	struct cudaDeviceProp device;
+	uint32_t *cells;
+	uint32_t *out;
+	uint32_t *found;
+	uint32_t blocks;
+	uint32_t sum;
+	int each;
+	void *arguments[] = { &cells, &out };
+	dim3 block = { 32, 1, 1 };
+	dim3 grid = { 1, 1, 1 };
+	cudaLaunchAttribute attribute = { .id = cudaLaunchAttributeCooperative,
+					  .val = { .cooperative = 1 } };
+	cudaLaunchConfig_t config = { .blockDim = block, .attrs = &attribute, .numAttrs = 1 };
+	cudaStream_t stream;
+	cudaGraph_t graph;
+	cudaGraphExec_t exec;
+
+	OK(cudaGetDeviceProperties(&device, 0));
+	OK(cudaDeviceGetAttribute(&each, cudaDevAttrCooperativeLaunch, 0));
+	CHECK(each == 1);
+	OK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, (const void *)together_kernel, 32,
+							 0));
+	blocks = (uint32_t)(each * device.multiProcessorCount);
+	grid.x = blocks;
+	sum = blocks * (blocks + 1) / 2;
+	found = malloc(blocks * sizeof(*found));
+	CHECK(found != NULL);
+	OK(cudaMalloc((void **)&cells, sizeof(*cells)));
+	OK(cudaMalloc((void **)&out, blocks * sizeof(*out)));
+	OK(cudaMemset(cells, 0, sizeof(*cells)));
+	OK(cudaStreamCreate(&stream));
+
+	OK(cudaLaunchCooperativeKernel((const void *)together_kernel, grid, block, arguments, 0,
+				       stream));
+	OK(cudaStreamSynchronize(stream));
+	OK(cudaMemcpy(found, out, blocks * sizeof(*out), cudaMemcpyDeviceToHost));
+	for (uint32_t i = 0; i < blocks; i++)
+		CHECK(found[i] == sum);
+
+	config.gridDim = grid;
+	config.stream = stream;
+	OK(cudaLaunchKernelExC(&config, (const void *)together_kernel, arguments));
+	OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+	OK(cudaLaunchCooperativeKernel((const void *)together_kernel, grid, block, arguments, 0,
+				       stream));
+	OK(cudaStreamEndCapture(stream, &graph));
+	OK(cudaGraphInstantiate(&exec, graph, 0));
+	OK(cudaGraphLaunch(exec, stream));
+	OK(cudaStreamSynchronize(stream));
+	OK(cudaMemcpy(found, out, blocks * sizeof(*out), cudaMemcpyDeviceToHost));
+	for (uint32_t i = 0; i < blocks; i++)
+		CHECK(found[i] == 3 * sum);
+	OK(cudaGraphExecDestroy(exec));
+	OK(cudaGraphDestroy(graph));
+
+	grid.x = blocks + 1;
+	FAILS(cudaLaunchCooperativeKernel((const void *)together_kernel, grid, block, arguments, 0,
+					  stream),
+	      cudaErrorCooperativeLaunchTooLarge);
+	CHECK(cudaGetLastError() == cudaErrorCooperativeLaunchTooLarge);
+	OK(cudaStreamDestroy(stream));
+	OK(cudaFree(cells));
+	OK(cudaFree(out));
+	free(found);
+}
+
 static void check_shared_memory(void)
 {
 	uint32_t words[256];
@@ -226,6 +295,7 @@ int main(void)
 {
 	OK(cudaMalloc((void **)&numbers, COUNT * sizeof(float)));
 	check_launches();
+	check_cooperative_launches();
 	check_shared_memory();
 	check_functions();
 	check_symbols();

@@ -20,7 +20,8 @@ def device_attributes(profile: Profile, processors: int) -> dict[int, int]:
 
     `processors` is the number of host threads, each of which acts as one multiprocessor.
     What a multiprocessor has is what the profile says, so that programs choose as they do on that
-    capability, though a host thread runs one block at a time.
+    capability. A host thread holds so many blocks of a cooperative launch; of any other it runs one
+    at a time.
     """
     return {
         1: MAX_THREADS,  # MAX_THREADS_PER_BLOCK
@@ -71,7 +72,7 @@ def device_attributes(profile: Profile, processors: int) -> dict[int, int]:
         89: 0,  # CONCURRENT_MANAGED_ACCESS
         90: 0,  # COMPUTE_PREEMPTION_SUPPORTED
         91: 0,  # CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
-        95: 0,  # COOPERATIVE_LAUNCH
+        95: 1,  # COOPERATIVE_LAUNCH
         96: 0,  # COOPERATIVE_MULTI_DEVICE_LAUNCH
         97: profile.shared_optin,  # MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
         99: 0,  # HOST_REGISTER_SUPPORTED

@@ -29,6 +29,7 @@ class CudaResult(IntEnum):
     ASSERT = 710
     MISALIGNED_ADDRESS = 716
     LAUNCH_FAILED = 719
+    COOPERATIVE_LAUNCH_TOO_LARGE = 720
     NOT_SUPPORTED = 801
 
 
@@ -43,6 +44,10 @@ class SoftwareGpuError(Exception):
 
 class DeviceFault(SoftwareGpuError):  # noqa: N818 (CUDA calls these faults)
     """A kernel, or an access on behalf of one, touched what it must not; names the thread."""
+
+
+class TooManyBlocksError(SoftwareGpuError):
+    """A cooperative launch of more blocks than can be under way at a time."""
 
 
 class PtxError(SoftwareGpuError):

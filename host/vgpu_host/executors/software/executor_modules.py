@@ -10,7 +10,7 @@ from vgpu_host.executors.base import CudaError, Dim3, FunctionInfo, LinkPart, St
 from vgpu_host.executors.base import Function as FunctionHandle
 from vgpu_host.executors.base import Module as ModuleHandle
 
-from .errors import CudaResult, DeviceFault, PtxError
+from .errors import CudaResult, DeviceFault, PtxError, TooManyBlocksError
 from .executor_contexts import SoftwareContexts
 from .function import Function
 from .graph import queued
@@ -149,26 +149,25 @@ class SoftwareModules(SoftwareContexts):
     def function_occupancy(
         self, function: FunctionHandle, block_threads: int, shared_bytes: int, flags: int
     ) -> int:
-        """A host thread runs one block at a time, if the block fits at all."""
+        """Blocks that a host thread runs in turns in a cooperative launch."""
         assert isinstance(function, _Function)
         self._context()
         if block_threads <= 0:
             raise CudaError(CudaResult.INVALID_VALUE, f"blocks of {block_threads} threads")
-        fits = (
-            block_threads <= function.info.max_threads_per_block
-            and shared_bytes <= function.dynamic_shared_limit
-        )
-        return 1 if fits else 0
+        if shared_bytes > function.dynamic_shared_limit:
+            return 0
+        return function.function.resident_blocks(block_threads, shared_bytes)
 
     def function_available_shared(
         self, function: FunctionHandle, blocks: int, block_threads: int
     ) -> int:
-        """What one block may have; more blocks do not run at a time."""
+        """The most with which a host thread still holds so many blocks."""
         assert isinstance(function, _Function)
         self._context()
-        if blocks != 1 or not 0 < block_threads <= function.info.max_threads_per_block:
+        found = function.function
+        if not 0 < blocks <= found.resident_blocks(block_threads, 0):
             raise CudaError(CudaResult.INVALID_VALUE, f"{blocks} blocks of {block_threads} threads")
-        return function.function.shared_optin
+        return found.available_shared(blocks)
 
     @queued
     def launch(
@@ -181,6 +180,32 @@ class SoftwareModules(SoftwareContexts):
         parameters: bytes,
     ) -> None:
         """Run a kernel to its end."""
+        self._launch(function, grid, block, shared_bytes, stream, parameters, cooperative=False)
+
+    @queued
+    def launch_cooperative(
+        self,
+        function: FunctionHandle,
+        grid: Dim3,
+        block: Dim3,
+        shared_bytes: int,
+        stream: Stream | None,
+        parameters: bytes,
+    ) -> None:
+        """Run a kernel whose blocks wait for each other to its end."""
+        self._launch(function, grid, block, shared_bytes, stream, parameters, cooperative=True)
+
+    def _launch(
+        self,
+        function: FunctionHandle,
+        grid: Dim3,
+        block: Dim3,
+        shared_bytes: int,
+        stream: Stream | None,
+        parameters: bytes,
+        *,
+        cooperative: bool,
+    ) -> None:
         context = self._ready(stream)
         assert isinstance(function, _Function)
         if shared_bytes > function.dynamic_shared_limit:
@@ -188,7 +213,9 @@ class SoftwareModules(SoftwareContexts):
                 CudaResult.INVALID_VALUE, f"{shared_bytes} bytes of dynamic shared memory"
             )
         try:
-            function.function.launch(grid, block, shared_bytes, parameters)
+            function.function.launch(grid, block, shared_bytes, parameters, cooperative)
+        except TooManyBlocksError as error:
+            raise CudaError(error.result, error.message) from error
         except DeviceFault as fault:
             raise self._end(context, fault) from fault
         except PtxError as error:

@@ -8,10 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .arena import round_up
 from .device_attributes import MAX_BLOCK, MAX_BLOCKS, MAX_GRID, MAX_THREADS
+from .errors import CudaResult, TooManyBlocksError
 from .ir import WARP_SIZE
 from .kernel_cache import KernelCode, KernelDescription
-from .launch import ENTRY_TYPE, PARAMETER_WINDOW, CompiledKernel
+from .launch import (
+    ENTRY_TYPE,
+    LOCAL_PER_MULTIPROCESSOR,
+    PARAMETER_WINDOW,
+    SHARED_GRANULARITY,
+    CompiledKernel,
+)
 from .statement import Statement
 
 if TYPE_CHECKING:
@@ -73,6 +81,7 @@ class Function:
         block: tuple[int, int, int],
         shared_bytes: int,
         params: bytes | memoryview,
+        cooperative: bool = False,
     ) -> None:
         """Run the kernel to its end.
 
@@ -81,15 +90,58 @@ class Function:
             block: threads of a block in x, y, z.
             shared_bytes: dynamic shared memory per block.
             params: the parameter buffer, laid out as `params` says.
+            cooperative: whether all blocks must be under way at a time, because they wait for
+                each other.
 
         Raises:
             ValueError: dimensions, shared memory or parameters that this device cannot launch.
+            TooManyBlocksError: a cooperative launch of more blocks than can be under way.
             DeviceFault: the kernel failed; the message names kernel, block, thread and address.
         """
         self._check(grid, block, shared_bytes, params)
+        if cooperative:
+            self._check_residency(grid, block, shared_bytes)
         in_rows = self._gpu.translation.uses_rows and block[0] % WARP_SIZE == 0
         compiled = self._compiled.get(in_rows) or self._compile(in_rows)
-        self._gpu.launcher.run(compiled, grid, block, shared_bytes, params)
+        self._gpu.launcher.run(compiled, grid, block, shared_bytes, params, cooperative)
+
+    def resident_blocks(self, threads: int, shared_bytes: int) -> int:
+        """Blocks of a cooperative launch that one host thread can hold; 0 for impossible blocks."""
+        if not 0 < threads <= self.max_threads_per_block:
+            return 0
+        if not 0 <= shared_bytes <= self.shared_optin:
+            return 0
+        profile = self._gpu.translation.profile
+        threads = round_up(threads, WARP_SIZE)
+        most = [profile.blocks_per_multiprocessor, profile.threads_per_multiprocessor // threads]
+        shared = self._description.shared_frame + shared_bytes + profile.shared_reserved
+        if shared:
+            each = round_up(shared, SHARED_GRANULARITY)
+            most.append(profile.shared_per_multiprocessor // each)
+        if self.local_bytes:
+            most.append(LOCAL_PER_MULTIPROCESSOR // (threads * self.local_bytes))
+        return max(1, min(most))
+
+    def available_shared(self, blocks: int) -> int:
+        """Bytes of dynamic shared memory with which a host thread still holds so many blocks."""
+        if blocks == 1:
+            return self.shared_optin
+        profile = self._gpu.translation.profile
+        each = profile.shared_per_multiprocessor // blocks
+        each = each // SHARED_GRANULARITY * SHARED_GRANULARITY - profile.shared_reserved
+        return min(self.shared_optin, max(0, each - self._description.shared_frame))
+
+    def _check_residency(
+        self, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int
+    ) -> None:
+        processors = self._gpu.launcher.host_threads
+        blocks = grid[0] * grid[1] * grid[2]
+        most = processors * self.resident_blocks(block[0] * block[1] * block[2], shared_bytes)
+        if blocks > most:
+            raise TooManyBlocksError(
+                CudaResult.COOPERATIVE_LAUNCH_TOO_LARGE,
+                f"a cooperative launch of {blocks} blocks: {processors} host threads hold {most}",
+            )
 
     def _check(
         self,
@@ -133,6 +185,7 @@ class Function:
                     ENTRY_TYPE(address),
                     code.context_size,
                     self._description.shared_frame,
+                    self._description.local_size,
                     ctypes.addressof(self._globals),
                     self._statement,
                     checker.watch(self._description) if checker else None,

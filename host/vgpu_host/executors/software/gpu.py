@@ -14,7 +14,7 @@ from .counts import CountTable
 from .device_attributes import device_attributes
 from .jit import Compiler
 from .kernel_cache import KernelCache
-from .launch import PARAMETER_WINDOW, Launcher, scratch_size, shared_window
+from .launch import PARAMETER_WINDOW, WORKSPACE, Launcher, scratch_size, shared_window
 from .module import Module
 from .object_cache import ObjectCache, default_cache_dir
 from .output import DeviceOutput
@@ -56,7 +56,7 @@ class SoftwareGpu:
         window = shared_window(self.translation.profile)
         scratch = scratch_size(self._threads, window)
         if "mem" in checks:
-            self._arena: Arena = shadow_arena(total_memory, scratch, PARAMETER_WINDOW)
+            self._arena: Arena = shadow_arena(total_memory, scratch, PARAMETER_WINDOW + WORKSPACE)
         else:
             self._arena = Arena(total_memory, scratch)
         if checks:
@@ -90,7 +90,7 @@ class SoftwareGpu:
 
     def attributes(self) -> dict[int, int]:
         """Device attributes by `CUdevice_attribute` number; what is absent is 0."""
-        return device_attributes(self.translation.profile, self._threads)
+        return device_attributes(self.translation.profile, self.launcher.host_threads)
 
     def alloc(self, size: int, alignment: int = 512) -> int:
         """Allocate device memory; MemoryError when no range is large enough."""

@@ -43,6 +43,12 @@ from .statement import Statement
 PARAMETER_WINDOW = 64 * 1024
 #: Room for what a checker puts between the variables in shared memory.
 GAP_ROOM = SHARED_PER_BLOCK
+#: Memory behind the parameters by which the blocks of a cooperative launch wait for each other.
+WORKSPACE = 4096
+#: Local memory of the blocks that one host thread has under way.
+LOCAL_PER_MULTIPROCESSOR = MAX_THREADS * LOCAL_PER_THREAD
+#: Shared memory of the blocks that one host thread holds begins at multiples of this.
+SHARED_GRANULARITY = 256
 #: A launch with fewer threads than this is not worth waking other host threads for.
 PARALLEL_THREADS = 8192
 
@@ -60,12 +66,12 @@ def shared_window(profile: Profile) -> int:
 
 def worker_scratch(window: int) -> int:
     """Bytes of scratch of one host thread: shared memory in its window, then local memory."""
-    return window + MAX_THREADS * LOCAL_PER_THREAD
+    return window + LOCAL_PER_MULTIPROCESSOR
 
 
 def scratch_size(threads: int, window: int) -> int:
     """Bytes of arena scratch that a launcher with so many host threads needs."""
-    return PARAMETER_WINDOW + threads * worker_scratch(window)
+    return PARAMETER_WINDOW + WORKSPACE + threads * worker_scratch(window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,7 @@ class CompiledKernel:
     entry: EntryPoint
     context_size: int
     shared_size: int
+    local_size: int
     #: Address of the table of the addresses of the module variables that it uses.
     globals: int
     statement: Callable[[int], Statement]
@@ -94,6 +101,7 @@ class _Worker:
         self._sink = ctypes.create_string_buffer(128)
         self._context: ctypes.Array[ctypes.c_char] | None = None
         self._context_size = 0
+        self._resident: ctypes.Array[ctypes.c_char] | None = None
         sink = round_up(ctypes.addressof(self._sink), 64)
         struct.pack_into("<QQQQ", self.block, WORKER["shared"], scratch, scratch + window, 0, sink)
         struct.pack_into("<I", self.block, WORKER["index"], index)
@@ -105,6 +113,30 @@ class _Worker:
             self._context_size = size
             address = round_up(ctypes.addressof(self._context), CONTEXT_ALIGNMENT)
             struct.pack_into("<Q", self.block, WORKER["context"], address)
+
+    def hold(self, blocks: range, shared: int, local: int, context: int) -> None:
+        """Have a state for each of some blocks of a cooperative launch.
+
+        Each gets a part of this host thread's memory, of as many bytes as the arguments say.
+        """
+        self._resident = ctypes.create_string_buffer(WORKER_SIZE * len(blocks))
+        address = ctypes.addressof(self._resident)
+        starts = struct.unpack_from("<QQQ", self.block, WORKER["shared"])
+        for number, block in enumerate(blocks):
+            at = number * WORKER_SIZE
+            ctypes.memmove(address + at, self.address, WORKER_SIZE)
+            places = (
+                start + number * size
+                for start, size in zip(starts, (shared, local, context), strict=True)
+            )
+            struct.pack_into("<QQQ", self._resident, at + WORKER["shared"], *places)
+            struct.pack_into("<q", self._resident, at + WORKER["cta"], block)
+        struct.pack_into("<QQ", self.block, WORKER["resident"], address, len(blocks))
+
+    def let_go(self) -> None:
+        """Hold no blocks any more."""
+        struct.pack_into("<QQ", self.block, WORKER["resident"], 0, 0)
+        self._resident = None
 
 
 class Launcher:
@@ -124,7 +156,8 @@ class Launcher:
         self._launch = ctypes.create_string_buffer(LAUNCH_SIZE)
         self._address = ctypes.addressof(self._launch)
         self._parameters = arena.scratch
-        start = arena.scratch + PARAMETER_WINDOW
+        self._workspace = arena.scratch + PARAMETER_WINDOW
+        start = self._workspace + WORKSPACE
         self._checker = checker
         self._window = window
         windows = [start + i * worker_scratch(window) for i in range(threads)]
@@ -142,6 +175,11 @@ class Launcher:
         self._launches = 0
         self._watchdog = Watchdog(watchdog_s, self._stop) if watchdog_s else None
 
+    @property
+    def host_threads(self) -> int:
+        """Host threads that run blocks."""
+        return len(self._workers)
+
     def run(
         self,
         kernel: CompiledKernel,
@@ -149,8 +187,12 @@ class Launcher:
         block: tuple[int, int, int],
         shared_bytes: int,
         parameters: bytes | memoryview,
+        cooperative: bool = False,
     ) -> None:
         """Run a kernel to its end.
+
+        Of a cooperative launch every block is under way until its end; there must not be more than
+        the host threads can hold (see `Function.resident_blocks`).
 
         Raises:
             DeviceFault: the kernel touched bad memory, trapped, or ran too long.
@@ -163,7 +205,9 @@ class Launcher:
             if self._watchdog:
                 self._watchdog.start_launch()
             try:
-                if blocks == 1 or blocks * threads < PARALLEL_THREADS or len(self._workers) == 1:
+                if cooperative:
+                    self._run_cooperative(kernel, blocks, threads, shared_bytes)
+                elif blocks == 1 or blocks * threads < PARALLEL_THREADS or len(self._workers) == 1:
                     self._workers[0].reserve(kernel.context_size * MAX_THREADS // WARP_SIZE)
                     kernel.entry(self._address, self._workers[0].address)
                 else:
@@ -230,10 +274,7 @@ class Launcher:
                 struct.pack_into("<Q", worker.block, WORKER["counts"], kernel.counts.address(index))
 
     def _run_parallel(self, kernel: CompiledKernel, blocks: int) -> None:
-        while len(self._pool) < len(self._workers) - 1:
-            thread = threading.Thread(target=self._serve, name="vgpu-software", daemon=True)
-            thread.start()
-            self._pool.append(thread)
+        self._start_pool()
         helpers = self._workers[1 : min(len(self._workers), blocks)]
         for worker in (self._workers[0], *helpers):
             worker.reserve(kernel.context_size * MAX_THREADS // WARP_SIZE)
@@ -242,6 +283,38 @@ class Launcher:
         kernel.entry(self._address, self._workers[0].address)
         for _ in helpers:
             self._done.get()
+
+    def _start_pool(self) -> None:
+        while len(self._pool) < len(self._workers) - 1:
+            thread = threading.Thread(target=self._serve, name="vgpu-software", daemon=True)
+            thread.start()
+            self._pool.append(thread)
+
+    def _run_cooperative(
+        self, kernel: CompiledKernel, blocks: int, threads: int, shared_bytes: int
+    ) -> None:
+        """Give each host thread blocks to hold; a kernel that never waits claims them instead."""
+        ctypes.memset(self._workspace, 0, WORKSPACE)
+        struct.pack_into("<Q", self._launch, LAUNCH["workspace"], self._workspace)
+        warps = -(-threads // WARP_SIZE)
+        shared = round_up(kernel.shared_size + shared_bytes, SHARED_GRANULARITY)
+        workers = self._workers[: min(len(self._workers), blocks)]
+        for first, worker in enumerate(workers):
+            held = range(first, blocks, len(workers))
+            contexts = max(MAX_THREADS // WARP_SIZE, warps * len(held))
+            worker.reserve(contexts * kernel.context_size)
+            worker.hold(
+                held,
+                shared,
+                warps * WARP_SIZE * kernel.local_size,
+                warps * kernel.context_size,
+            )
+        try:
+            self._run_parallel(kernel, blocks)
+        finally:
+            struct.pack_into("<Q", self._launch, LAUNCH["workspace"], 0)
+            for worker in workers:
+                worker.let_go()
 
     def _serve(self) -> None:
         while job := self._jobs.get():

@@ -24,8 +24,7 @@ def read_special(emitter: Emitter, name: str) -> Value:
     if stem.startswith("lanemask_"):
         return _lane_mask(stem.removeprefix("lanemask_"))
     if stem.startswith("envreg"):
-        # CUDA passes the workspace of a cooperative launch in them: no launch here is one.
-        return integer(0, "i32")
+        return _environment(emitter, stem)
     match stem:
         case "cluster_ctaid" | "cluster_ctarank":
             return integer(0, "i32")
@@ -55,6 +54,13 @@ def read_special(emitter: Emitter, name: str) -> Value:
         case "globaltimer" | "globaltimer_lo" | "globaltimer_hi":
             return _timer(emitter, stem)
     raise emitter.refuse(f"special register {name} is not supported")
+
+
+def _environment(emitter: Emitter, stem: str) -> Value:
+    """Registers 1 and 2 are the halves of the address of a cooperative launch's workspace."""
+    if stem not in ("envreg1", "envreg2"):
+        return integer(0, "i32")
+    return _part(emitter, launch_field(emitter, "workspace", "i64"), stem == "envreg1", False)
 
 
 def _coordinate(emitter: Emitter, stem: str, axis: str) -> Value:

@@ -37,6 +37,8 @@ LAUNCH = {
     "output": 144,
     "globals": 152,
     "checks": 160,
+    # The memory that the blocks of a cooperative launch share, 0 in any other.
+    "workspace": 184,
 }
 LAUNCH_SIZE = 192
 
