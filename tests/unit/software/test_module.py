@@ -99,12 +99,6 @@ def test_a_refused_function_does_not_spoil_its_module(device: Device) -> None:
         module.get_global("absent")
 
 
-def test_recursion_is_refused(device: Device) -> None:
-    with pytest.raises(PtxError) as caught:
-        device.function(".func g() { call g, (); ret; } .entry f() { call g, (); ret; }")
-    assert "recursive" in caught.value.log
-
-
 def test_nesting_without_end_is_refused(device: Device) -> None:
     depth = 700
     functions = "".join(f".func g{i}() {{ call g{i + 1}, (); ret; }}" for i in range(depth))

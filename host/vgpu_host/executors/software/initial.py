@@ -37,11 +37,18 @@ class Initial:
             ctypes.memmove(address + offset, value, len(value))
 
 
-def initial_value(variable: Variable, variables: Mapping[str, Variable]) -> Initial:
+def initial_value(
+    variable: Variable, variables: Mapping[str, Variable], functions: Mapping[str, int]
+) -> Initial:
     """Evaluate the initialiser of a module variable.
 
+    Args:
+        variable: the variable.
+        variables: those that have an address.
+        functions: what stands for the addresses of functions.
+
     Raises:
-        UnsupportedError: it is neither numbers nor addresses of `variables`, or too long.
+        UnsupportedError: it is neither numbers nor addresses, or too long.
     """
     text = variable.initializer.replace("{", " ").replace("}", " ").strip()
     size = size_of(variable.type)
@@ -51,7 +58,9 @@ def initial_value(variable: Variable, variables: Mapping[str, Variable]) -> Init
         if not part:
             continue
         found = _ADDRESS.match(part)
-        if found:
+        if found and found[1] in functions and size == 8:
+            data += (functions[found[1]] + int(found[2] or "0", 0)).to_bytes(8, "little")
+        elif found:
             if found[1] not in variables or size != 8:
                 raise UnsupportedError(f"unsupported initial value {part}")
             pointers.append((len(data), found[1], int(found[2] or "0", 0)))

@@ -25,15 +25,31 @@ from .ir import (
 
 #: Functions that the device provides; a call becomes an instruction of that name.
 SYSTEM_CALLS = frozenset(("vprintf", "__assertfail"))
+#: How the functions begin by which kernels launch kernels.
+LAUNCHES = ("cudaGetParameterBuffer", "cudaLaunchDevice", "__cudaCDP")
+
+
+class NeedsStackError(Exception):
+    """A call cannot be inlined: it is recursive, or its target is a pointer (see `subroutines`)."""
 
 
 def inline_calls(
-    body: Body, load: Callable[[str], Body | None], active: tuple[str, ...] = ()
+    body: Body,
+    load: Callable[[str], Body | None],
+    apart: frozenset[str] | None = None,
+    active: tuple[str, ...] = (),
 ) -> Body:
-    """Replace every call in `body`; `load` parses a function of the module, None if it has none.
+    """Replace the calls in `body`.
+
+    Args:
+        body: the kernel, or a function.
+        load: parses a function of the module, None if it has none.
+        apart: functions of which calls stay calls, as do those by pointers; None for nowhere.
+        active: functions that are being inlined.
 
     Raises:
-        UnsupportedError: recursion, or a call to a function that the module does not define.
+        NeedsStackError: a call that cannot be inlined, where `apart` is None.
+        UnsupportedError: a call to a function that the module does not define.
     """
     if not any(isinstance(item, Instruction) and item.opcode == "call" for item in body.items):
         return body
@@ -43,20 +59,24 @@ def inline_calls(
         if isinstance(item, Label) or item.opcode != "call":
             body.items.append(item)
         else:
-            _inline(body, item, load, (*active, body.name))
+            _inline(body, item, load, apart, (*active, body.name))
     return body
 
 
 def _inline(
-    body: Body, call: Instruction, load: Callable[[str], Body | None], active: tuple[str, ...]
+    body: Body,
+    call: Instruction,
+    load: Callable[[str], Body | None],
+    apart: frozenset[str] | None,
+    active: tuple[str, ...],
 ) -> None:
     callee_name, returned, arguments = call.operands
-    assert isinstance(callee_name, Symbol)
     assert isinstance(returned, Vector) and isinstance(arguments, Vector)
-    if callee_name.name in active:
-        raise UnsupportedError(
-            "recursive device functions are not supported", call.position, call.text
-        )
+    if apart is None and (not isinstance(callee_name, Symbol) or callee_name.name in active):
+        raise NeedsStackError
+    if not isinstance(callee_name, Symbol) or callee_name.name in (apart or ()):
+        body.items.append(call)
+        return
     callee = load(callee_name.name)
     if callee is None and callee_name.name in SYSTEM_CALLS:
         body.items.append(
@@ -68,11 +88,17 @@ def _inline(
             )
         )
         return
+    if callee is None and callee_name.name.startswith(LAUNCHES):
+        raise UnsupportedError(
+            "kernels that launch kernels (dynamic parallelism) are not supported",
+            call.position,
+            call.text,
+        )
     if callee is None:
         raise UnsupportedError(
             f"the module does not define the function {callee_name.name}", call.position, call.text
         )
-    inline_calls(callee, load, active)
+    inline_calls(callee, load, apart, active)
     suffix = f"@{len(body.items)}"
     names: dict[str, str] = {}
     formals = callee.returns + callee.parameters
@@ -105,7 +131,7 @@ def _inline(
         if isinstance(item, Label):
             body.items.append(Label(item.name + suffix))
             continue
-        copy = _renamed(item, suffix, names)
+        copy = renamed(item, suffix, names)
         body.items.append(_branch(end, copy.predicate, copy) if item.opcode == "ret" else copy)
     body.items.append(Label(end))
 
@@ -114,7 +140,9 @@ def _branch(target: str, predicate: Register | None, origin: Instruction) -> Ins
     return Instruction("bra", (), (Symbol(target),), predicate, origin.position, origin.text)
 
 
-def _renamed(instruction: Instruction, suffix: str, names: dict[str, str]) -> Instruction:
+def renamed(instruction: Instruction, suffix: str, names: dict[str, str]) -> Instruction:
+    """An instruction with a suffix to its registers, and other names for symbols."""
+
     def rename(operand: Operand) -> Operand:
         match operand:
             case Register(name, negated):

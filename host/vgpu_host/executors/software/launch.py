@@ -24,6 +24,8 @@ from .codegen.state import (
     FAULT_ADDRESS,
     FAULT_ASSERT,
     FAULT_DEADLOCK,
+    FAULT_NO_FUNCTION,
+    FAULT_STACK,
     FAULT_STOPPED,
     FAULT_TRAP,
     LAUNCH,
@@ -352,6 +354,13 @@ class Launcher:
         message = f"{message}, {statement}"
         if code == FAULT_TRAP:
             return DeviceFault(CudaResult.LAUNCH_FAILED, f"{message}: trap")
+        if code == FAULT_STACK:
+            return DeviceFault(CudaResult.HARDWARE_STACK_ERROR, f"{message}: the stack is full")
+        if code == FAULT_NO_FUNCTION:
+            return DeviceFault(
+                CudaResult.LAUNCH_FAILED,
+                f"{message}: a call by a pointer that is to no such function",
+            )
         if code == FAULT_ASSERT:
             return DeviceFault(CudaResult.ASSERT, f"{message}: an assertion failed")
         assert code == FAULT_ADDRESS, code

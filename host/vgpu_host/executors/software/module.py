@@ -17,6 +17,7 @@ from .index import ModuleSource, index_module
 from .initial import Initial, initial_value
 from .kernel_cache import KernelCode, KernelDescription
 from .profiles import Profile, profile_for
+from .subroutines import function_addresses
 from .translator import translate
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def index_image(image: bytes, profile: Profile) -> tuple[ModuleSource, dict[str,
         for variable in source.variables.values()
         if variable.space in ("global", "const") and not variable.external and variable.size
     }
+    functions = function_addresses(source)
     try:
-        return source, {name: initial_value(placed[name], placed) for name in placed}
+        return source, {name: initial_value(placed[name], placed, functions) for name in placed}
     except UnsupportedError as error:
         raise PtxError(CudaResult.INVALID_PTX, error.reason) from None
 

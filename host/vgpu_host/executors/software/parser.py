@@ -36,6 +36,8 @@ class _BodyParser:
         self.targets: dict[str, list[str]] = {}
         self.branches: list[tuple[int, Scope]] = []
         self.labels: set[str] = set()
+        #: Names of prototypes and of lists of functions, for calls by pointers.
+        self.callees: set[str] = set()
 
     def parse(self) -> Body:
         self._header()
@@ -81,7 +83,8 @@ class _BodyParser:
     def _table(self, piece: Piece) -> None:
         kind, *targets = piece.text.rstrip(";").replace(",", " ").split()
         if kind != ".branchtargets":
-            raise UnsupportedError("indirect calls are not supported", piece.position, piece.text)
+            self.callees.add(piece.label)
+            return
         if not targets:
             raise UnsupportedError("expected labels", piece.position, piece.text)
         self.targets[piece.label] = targets
@@ -161,11 +164,12 @@ class _BodyParser:
                     returned = values
             elif not callee:
                 callee = part
-            else:
-                raise UnsupportedError("indirect calls are not supported", position, rest)
-        if callee.startswith("%"):
-            raise UnsupportedError("indirect calls are not supported", position, rest)
-        return (Symbol(callee), Vector(returned), Vector(arguments))
+            elif part not in self.callees:
+                raise UnsupportedError("undefined prototype", position, part)
+        target = self._operand(callee, position)
+        if not isinstance(target, Symbol | Register):
+            raise UnsupportedError("a call needs a function or a register", position, callee)
+        return (target, Vector(returned), Vector(arguments))
 
     def _branch_table(self, brx: Instruction) -> None:
         index, table = brx.operands

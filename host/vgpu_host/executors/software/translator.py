@@ -13,14 +13,13 @@ from .device_attributes import LOCAL_PER_THREAD
 from .errors import CudaResult, PtxError, UnsupportedError
 from .holds import arrange
 from .index import ModuleSource
-from .inline import inline_calls
 from .ir import BITS, Body, definitions, uses
 from .kernel_cache import KernelDescription
 from .launch import GAP_ROOM, PARAMETER_WINDOW
 from .layout import Layout, lay_out
-from .parser import parse_function
 from .profiles import SHARED_PER_BLOCK
 from .requirements import check_requirements
+from .subroutines import assemble
 from .translation import Translation
 from .uniformity import Analysis, analyze
 
@@ -54,14 +53,10 @@ class Lowering:
     @cached_property
     def body(self) -> Body:
         """The kernel with the functions that it calls in it."""
-        body = inline_calls(parse_function(self._source, self._name), self._load)
+        body = assemble(self._source, self._name)
         check_requirements(body, self._translation.profile, self._source.version)
         as_single_blocks(body)
         return body
-
-    def _load(self, callee: str) -> Body | None:
-        known = callee in self._source.functions
-        return parse_function(self._source, callee) if known else None
 
     @cached_property
     def analysis(self) -> Analysis:

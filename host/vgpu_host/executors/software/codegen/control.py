@@ -18,7 +18,16 @@ from .counting import count_block
 from .emitter import Emitter, Value, integer
 from .holds import Holds, needs_holds
 from .registry import emit, handles
-from .state import CONTEXT_ALIGNMENT, FAULT_STOPPED, LAUNCH, WORKER, worker_field
+from .state import (
+    CONTEXT_ALIGNMENT,
+    FAULT_NO_FUNCTION,
+    FAULT_STACK,
+    FAULT_STOPPED,
+    FAULT_TRAP,
+    LAUNCH,
+    WORKER,
+    worker_field,
+)
 from .versions import second_version
 
 #: Live registers at the starts of all blocks together, beyond which a kernel's registers stay in
@@ -399,10 +408,11 @@ class ControlFlow:
                 emitter.line(f"br label %visit{suspension.target}")
 
 
-@handles("trap brkpt", "")
+@handles("trap brkpt", "stack-overflow no-function")
 def emit_trap(emitter: Emitter, instruction: Instruction) -> None:
-    """`trap`: end the kernel with an error."""
-    trap(emitter)
+    """`trap`: end the kernel with an error; `subroutines` says of which kind."""
+    codes = {"stack-overflow": FAULT_STACK, "no-function": FAULT_NO_FUNCTION}
+    trap(emitter, codes.get("".join(instruction.modifiers), FAULT_TRAP))
 
 
 @handles("nanosleep pmevent", "u32")

@@ -74,7 +74,7 @@ CONTEXT_ALIGNMENT = 256
 
 #: Value of `fault_code` for each way a kernel can end early, before it becomes a CUresult.
 FAULT_ADDRESS, FAULT_TRAP, FAULT_STOPPED, FAULT_ASSERT = 1, 2, 3, 4
-FAULT_DEADLOCK = 5
+FAULT_DEADLOCK, FAULT_STACK, FAULT_NO_FUNCTION = 5, 6, 7
 
 #: First argument of the function in `output`: what a warp has to say.
 OUTPUT_PRINT, OUTPUT_ASSERT = 0, 1
