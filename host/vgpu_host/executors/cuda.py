@@ -119,6 +119,8 @@ class _Module:
 class _Function:
     handle: Any
     parameter_bytes: int
+    #: Where each parameter is in the packed block.
+    offsets: tuple[int, ...]
 
 
 class _Ranges:
@@ -570,7 +572,7 @@ class CudaExecutor:
             parameters=tuple(parameters),
         )
         end = max((offset + size for offset, size in parameters), default=0)
-        return _Function(handle, end), info
+        return _Function(handle, end, tuple(offset for offset, _ in parameters)), info
 
     def _attribute(self, handle: Any, number: int) -> int:
         try:
@@ -659,24 +661,25 @@ class CudaExecutor:
         stream: Stream | None,
         parameters: bytes,
     ) -> None:
-        """cuLaunchKernelEx: cuLaunchCooperativeKernel itself takes no packed block."""
+        """cuLaunchCooperativeKernel, which takes a pointer to each parameter."""
+        assert isinstance(function, _Function)
         size = len(parameters)
-        if size < function.parameter_bytes or size > _MAX_PARAMETER_BYTES:  # type: ignore[attr-defined]  # always a _Function
+        if size < function.parameter_bytes or size > _MAX_PARAMETER_BYTES:
             raise CudaError(_INVALID_VALUE, f"{size} bytes of parameters")
         self._parameters[:size] = parameters
-        self._parameter_size.value = self._size = size
-        attribute = self._driver.CUlaunchAttribute()
-        attribute.id = self._driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE
-        attribute.value.cooperative = 1
-        config = self._driver.CUlaunchConfig()
-        config.gridDimX, config.gridDimY, config.gridDimZ = grid
-        config.blockDimX, config.blockDimY, config.blockDimZ = block
-        config.sharedMemBytes = shared_bytes
-        config.hStream = stream or self._null_stream
-        config.attrs = [attribute]
-        config.numAttrs = 1
-        handle = function.handle  # type: ignore[attr-defined]  # always a _Function
-        self._call("cuLaunchKernelEx", config, handle, 0, self._extra_address)
+        start = self._extra[1] or 0
+        places = (ctypes.c_void_p * len(function.offsets))(
+            *(start + offset for offset in function.offsets)
+        )
+        self._call(
+            "cuLaunchCooperativeKernel",
+            function.handle,
+            *grid,
+            *block,
+            shared_bytes,
+            stream or self._null_stream,
+            ctypes.addressof(places),
+        )
 
     def blas_prepare(self) -> None:
         """cublasCreate, once for each context."""
