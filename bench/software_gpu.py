@@ -65,7 +65,7 @@ ARRAYS = {"copy": 2, "scale": 2, "add": 3, "add4": 3, "strided": 3}
 #: Cases of test-backend-ops: what they are called here, and its parameters.
 CASES = {
     f"{kind} n={n}": rf"type_a={kind},.*n={n},k=14336,bs=\[1,1\]"
-    for n in (1, 64, 512)
+    for n in (1, 8, 512)
     for kind in ("f32", "f16", "q8_0", "q4_K", "q6_K")
 }
 
