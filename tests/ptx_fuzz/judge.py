@@ -121,17 +121,10 @@ class Judge:
         return Judgement(Verdict.RIGHT)
 
     def mutation(self, case: Case) -> Judgement:
-        """A program that may be anything; where the reference knows the result, that one."""
-        judgement = self._survive(case)
-        if judgement.verdict is not Verdict.RIGHT:
-            return judgement
-        try:
-            expected = run_reference(case, strict=True)
-        except (IndeterminateError, NotUnderstoodError, FaultError, RecursionError):
-            return judgement
-        return self._compare("optimised", case, expected)
+        """A program that may be anything: it must be refused, or end without harm.
 
-    def _survive(self, case: Case) -> Judgement:
+        What it computes is not looked at: much of what it does PTX does not define.
+        """
         try:
             outcome = self._runner("optimised").run(case)
         except Exception as error:
