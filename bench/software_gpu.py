@@ -83,7 +83,7 @@ def trusted(emitter, first, distances, space, size, matches):
     where = first
     if space == "shared":
         where = emitter.op("add", emitter.resize(first, "i64"), Value("%shared.base", "i64"))
-    return rows._Shape(where, distances, matches or Value("true", "i1"))
+    return rows._Shape(where, distances, matches or Value("true", "i1"), matches is None)
 
 rows._checked = trusted
 """
