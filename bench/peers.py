@@ -1,4 +1,4 @@
-"""Run what others wrote for CUDA, and check it against numpy: Triton's kernels, Numba's.
+"""Run programs of Triton, Numba and NVIDIA's cuda.core, and check them against numpy.
 
 The packages live in an environment of their own in the cache, which `--install` makes or brings up
 to date. Each suite is a program of `guest/workloads`, run by `vgpu-stub exec` on the software GPU
@@ -30,6 +30,7 @@ PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 SUITES = {
     "triton": ("triton", ("sm_75", "sm_80", "sm_90")),
     "numba": ("numba_cuda", ("sm_75", "sm_80", "sm_90")),
+    "cuda_core": ("cuda", ("sm_75", "sm_80", "sm_90")),
 }
 PROFILES = ("sm_61", "sm_75", "sm_80", "sm_90")
 NOT_INSTALLED = 77
@@ -84,7 +85,7 @@ def show(row: dict[str, Any]) -> None:
     error = "" if deviation is None else f"{deviation:.1e}"
     time = f"{row['ms']:8.0f} ms" if "ms" in row else " " * 11
     print(
-        f"{row['suite']:7} {row['profile']:6} {row['program']:20} {verdict} {error:>8} {time}"
+        f"{row['suite']:9} {row['profile']:6} {row['program']:20} {verdict} {error:>8} {time}"
         f"  {row['error']}".rstrip(),
         flush=True,
     )

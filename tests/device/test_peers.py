@@ -44,3 +44,8 @@ def test_tritons_kernels(profile: str) -> None:
 @pytest.mark.parametrize("profile", ["sm_75", "sm_90"])
 def test_programs_of_numba(profile: str) -> None:
     assert right_programs("numba", profile) == NUMBA
+
+
+@pytest.mark.parametrize("profile", ["sm_75", "sm_90"])
+def test_programs_of_cuda_core(profile: str) -> None:
+    assert right_programs("cuda_core", profile) == {"templates", "prefix_sum", "linked_sources"}
