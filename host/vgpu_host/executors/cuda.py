@@ -519,10 +519,10 @@ class CudaExecutor:
             raise self._error(error, "cuLinkCreate")
         kinds = self._driver.CUjitInputType
         try:
-            for part in parts:
+            for number, part in enumerate(parts, 1):
                 kind = kinds.CU_JIT_INPUT_CUBIN if part.is_cubin else kinds.CU_JIT_INPUT_PTX
                 image = part.image if part.is_cubin else part.image + b"\0"
-                name = part.name.encode() or None
+                name = (part.name or f"Input {number}").encode()
                 (error,) = self._driver.cuLinkAddData(
                     state, kind, image, len(image), name, 0, [], []
                 )
