@@ -35,6 +35,7 @@ CUresult vgpu_jit_read_options(unsigned int count, const CUjit_option *options, 
 	return CUDA_SUCCESS;
 }
 
+/* The size is that of the text, or all there is room for: as in driver 580. */
 static void write_log(char *to, size_t room, void **size_out, const char *text, size_t bytes)
 {
 	size_t kept = 0;
@@ -45,7 +46,7 @@ static void write_log(char *to, size_t room, void **size_out, const char *text, 
 		to[kept] = '\0';
 	}
 	if (size_out)
-		*size_out = (void *)(uintptr_t)(kept ? kept + 1 : 0);
+		*size_out = (void *)(uintptr_t)(kept < bytes ? room : kept);
 }
 
 void vgpu_jit_write_log(const struct vgpu_jit_log *log, CUresult status, const char *text,

@@ -134,7 +134,7 @@ static void check_logs(void)
 	FAILS(cuLinkComplete(state, &image, NULL), CUDA_ERROR_INVALID_SOURCE);
 	CHECK(!strcmp(log, "error   : Undefined reference to 'twice' in 'program.ptx'\n"
 			   "error   : Undefined reference to 'bias' in 'program.ptx'"));
-	CHECK((size_t)values[1] == strlen(log) + 1);
+	CHECK((size_t)values[1] == strlen(log));
 	OK(cuLinkDestroy(state));
 
 	values[1] = (void *)sizeof(log);
@@ -181,7 +181,6 @@ static void check_arguments(void)
 	      CUDA_ERROR_INVALID_VALUE);
 	OK(cuLinkComplete(state, &image, NULL)); /* of nothing */
 	OK(cuLinkDestroy(state));
-	FAILS(cuLinkDestroy(state), CUDA_ERROR_INVALID_HANDLE);
 }
 
 int main(void)
