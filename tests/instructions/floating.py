@@ -13,6 +13,9 @@ from .rows import PACKED, Row, Tolerance
 
 Function = Callable[..., Any]
 
+#: Random operands of each approximate function.
+MANY = 1500
+
 #: Since which target halves can be added and multiplied.
 HALF_TARGETS = {"f16": "sm_61", "bf16": "sm_90"}
 
@@ -196,14 +199,23 @@ CLASSES: dict[str, Callable[[float, str], bool]] = {
 }
 
 
+def approximation(
+    name: str, kind: str, function: Function, bound: Tolerance, target: str = "sm_61"
+) -> Row:
+    """A row of a function of one operand, with more operands than exact ones need."""
+    operands = operands_of(kind, extra=MANY)
+    text = f"{name} %d, %a;"
+    return Row(name, text, kind, (kind,), operands, function, tolerance=bound, target=target)
+
+
 def approximate() -> Iterator[Row]:
     """`div.approx div.full rcp sqrt rsqrt sin cos lg2 ex2 tanh`: the true value and its bound."""
     two = Tolerance("2 ulp", ulps=2)
     for flush in ("", ".ftz"):
-        operands = operands_of("f32", "f32")
+        operands = operands_of("f32", "f32", extra=MANY)
         usual = selected(operands, ("f32", "f32"), lambda a, b: 2.0**-126 <= abs(b) <= 2.0**126)
         for mode, chosen, text in (
-            ("approx", usual, "2 ulp for 2^-126 <= |b| <= 2^126"),
+            ("approx", usual, "2 ulp for b of 2^-126 to 2^126"),
             ("full", operands, "2 ulp"),
         ):
             name = f"div.{mode}{flush}.f32"
@@ -228,33 +240,33 @@ def approximate() -> Iterator[Row]:
             ("ex2", true_power, two),
         ):
             true = approximating(function, flush)
-            yield row(f"{name}.approx{flush}.f32", ("f32",), true, tolerance=bound)
+            yield approximation(f"{name}.approx{flush}.f32", "f32", true, bound)
         for turns, bits in ((2, 20.5), (100, 14.7)):
             limit = turns * math.pi
-            inside = selected(operands_of("f32", extra=600), ("f32",), within(limit))
+            inside = selected(operands_of("f32", extra=MANY), ("f32",), within(limit))
             for name, wave in (("sin", math.sin), ("cos", math.cos)):
                 true = approximating(
                     lambda a, f=wave: f(a) if math.isfinite(a) else math.nan, flush
                 )
                 title = f"{name}.approx{flush}.f32"
-                bound = Tolerance(f"2^-{bits} absolute for |a| <= {turns} pi", absolute=2.0**-bits)
+                bound = Tolerance(f"2^-{bits} absolute to {turns} pi", absolute=2.0**-bits)
                 text = f"{title} %d, %a;"
                 note = f"{title} to {turns} pi"
                 yield Row(note, text, "f32", ("f32",), inside, true, tolerance=bound)
     tanh = Tolerance("2^-11 relative", relative=2.0**-11)
-    yield row("tanh.approx.f32", ("f32",), math.tanh, tolerance=tanh, target="sm_75")
+    yield approximation("tanh.approx.f32", "f32", math.tanh, tanh, "sm_75")
     for kind, flush, target, bits in (
         ("f16", "", "sm_75", 9.9),
         ("bf16", ".ftz", "sm_90", 7.0),
     ):
         bound = Tolerance(f"2^-{bits} relative", relative=2.0**-bits)
         name = f"ex2.approx{flush}.{kind}"
-        yield row(name, (kind,), true_power, tolerance=bound, target=target)
+        yield approximation(name, kind, true_power, bound, target)
     for kind, target, bits in (("f16", "sm_75", 10.987), ("bf16", "sm_90", 8.0)):
         bound = Tolerance(f"2^-{bits} absolute", absolute=2.0**-bits)
-        yield row(f"tanh.approx.{kind}", (kind,), math.tanh, tolerance=bound, target=target)
+        yield approximation(f"tanh.approx.{kind}", kind, math.tanh, bound, target)
     gross = Tolerance("20 bits", relative=2.0**-19)
-    plain = selected(operands_of("f64", extra=600), ("f64",), ordinary)
+    plain = selected(operands_of("f64", extra=MANY), ("f64",), ordinary)
     for name, function in (("rcp", true_reciprocal), ("rsqrt", true_reverse_root)):
         title = f"{name}.approx.ftz.f64"
         text = f"{title} %d, %a;"

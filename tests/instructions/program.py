@@ -133,21 +133,29 @@ class Machine:
         self.size = buffer_bytes
 
     def run(
-        self, text: str, name: str, inputs: bytes, output_bytes: int, grid: int, block: int
+        self, text: str, launches: Iterable[tuple[str, int, int]], inputs: bytes, output_bytes: int
     ) -> bytes:
-        """Run a kernel `name(inputs, results)`; the results start as zeros.
+        """Run kernels `name(inputs, results)` in turn; the results start as zeros.
+
+        Args:
+            text: A PTX module.
+            launches: Names of kernels, with how many blocks of how many threads.
+            inputs: What the kernels read.
+            output_bytes: Size of the results.
 
         Raises:
             CudaError: The text cannot be translated, or the kernel fails.
         """
         loaded = self._executor.module_load(text.encode())
         try:
-            function, _ = self._executor.module_get_function(loaded, name)
             start = self._memory + (len(inputs) + 255 & ~255)
             self._executor.copy_bytes_to_device(self._memory, inputs, None)
             self._executor.memset(start, 0, 1, output_bytes, None)
             parameters = struct.pack("<QQ", self._memory, start)
-            self._executor.launch(function, (grid, 1, 1), (block, 1, 1), 0, None, parameters)
+            for name, blocks, threads in launches:
+                function, _ = self._executor.module_get_function(loaded, name)
+                grid, block = (blocks, 1, 1), (threads, 1, 1)
+                self._executor.launch(function, grid, block, 0, None, parameters)
             self._executor.copy_device_to_host(self._address, start, output_bytes, None)
             done = self._executor.context_synchronize()
             while not done():
@@ -165,7 +173,7 @@ class Machine:
         text = module([kernel], kernel.rows[0].target)
         grid, block = (kernel.count, 1) if kernel.uniform else (kernel.count // BLOCK, BLOCK)
         output_bytes = 8 * kernel.count * len(kernel.rows)
-        data = self.run(text, "k0", kernel.inputs(), output_bytes, grid, block)
+        data = self.run(text, [("k0", grid, block)], kernel.inputs(), output_bytes)
         return [
             judge(row, bits) for row, bits in zip(kernel.rows, kernel.results(data), strict=True)
         ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from . import conversions, floating, integers
+from . import comparisons, conversions, floating, integers, warps
 from .rows import Row
 
 
 def _families() -> Iterator[Iterator[Row]]:
-    for family in (integers, floating, conversions):
+    for family in (integers, floating, conversions, comparisons, warps):
         yield family.rows()
 
 

@@ -23,6 +23,38 @@ _OPERATIONS = "add min max and or xor exch cas inc dec"
 _TYPES = "b16 b32 b64 u32 s32 u64 s64 f32 f64 f16 f16x2 bf16 bf16x2 v2 v4 v8"
 
 
+#: Atomic addition in global memory flushes subnormal operands and results; in shared memory none.
+_ADD_SINGLE = """
+define internal float @"flush.f32"(float %value) alwaysinline nounwind {
+  %bits = bitcast float %value to i32
+  %exponent = and i32 %bits, 2139095040
+  %tiny = icmp eq i32 %exponent, 0
+  %sign = and i32 %bits, -2147483648
+  %flushed = select i1 %tiny, i32 %sign, i32 %bits
+  %result = bitcast i32 %flushed to float
+  ret float %result
+}
+define internal float @"atomic.add.f32"(ptr %cell, float %value) nounwind {
+entry:
+  %addend = call float @"flush.f32"(float %value)
+  %first = load atomic i32, ptr %cell monotonic, align 4
+  br label %again
+again:
+  %old = phi i32 [ %first, %entry ], [ %seen, %again ]
+  %old.value = bitcast i32 %old to float
+  %augend = call float @"flush.f32"(float %old.value)
+  %sum = fadd float %augend, %addend
+  %flushed = call float @"flush.f32"(float %sum)
+  %new = bitcast float %flushed to i32
+  %pair = cmpxchg ptr %cell, i32 %old, i32 %new acq_rel acquire, align 4
+  %seen = extractvalue { i32, i1 } %pair, 0
+  %done = extractvalue { i32, i1 } %pair, 1
+  br i1 %done, label %end, label %again
+end:
+  ret float %old.value
+}"""
+
+
 @handles("atom red", f"{_SCOPES} {_PLACES} {_OPERATIONS} {_TYPES}")
 def emit_atomic(emitter: Emitter, instruction: Instruction) -> None:
     """`atom`, `red`: read, modify, write; `atom` yields what was there before.
@@ -150,6 +182,9 @@ def _modify(
     }.get(operation, operation)
     if type_ in ("float", "double") and operation not in ("add", "exch"):
         raise emitter.refuse(f"atomic {operation} of .{instruction.type} is not supported")
+    if type_ == "float" and operation == "add":
+        emitter.functions["atomic.add.f32"] = _ADD_SINGLE
+        return emitter.define(f'call float @"atomic.add.f32"({pointer}, {values[0]})', "float")
     return emitter.define(f"atomicrmw {name} {pointer}, {values[0]} acq_rel, align {size}", type_)
 
 

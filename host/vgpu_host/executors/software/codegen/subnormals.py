@@ -59,6 +59,8 @@ def _keeps(instruction: Instruction) -> bool:
         return False
     if instruction.opcode == "cvt":
         return _conversion_keeps(instruction)
+    if instruction.opcode in ("atom", "red"):
+        return "shared" in instruction.modifiers
     return instruction.opcode in _ARITHMETIC or instruction.opcode == "slct"
 
 
