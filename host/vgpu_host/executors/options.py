@@ -30,6 +30,8 @@ class ExecutorOptions:
         reports: Folder to which workers write what they find and count, "" for none.
         general: Translate kernels in the simple way, to compare with (software).
         count: Count what kernels execute, for the fidelity report (software).
+        processor: What host code is made for: "x86-64-v2", "x86-64-v3" or "x86-64-v4", "" for what
+            the host has (software).
         ordinal: Number of the physical GPU (cuda).
     """
 
@@ -42,6 +44,7 @@ class ExecutorOptions:
     reports: str = ""
     general: bool = False
     count: bool = False
+    processor: str = ""
     ordinal: int = 0
 
     def to_json(self) -> str:
@@ -96,6 +99,7 @@ def make_executor(options: ExecutorOptions) -> Executor:
             ),
             report=Report(reports),
             counts_dir=reports,
+            processor=options.processor,
         )
         return made
     raise ValueError(f"there is no executor {options.name!r}; choose software or cuda")

@@ -49,6 +49,7 @@ class SoftwareExecutor(SoftwareMemory, SoftwareModules, SoftwareStreams):
         translation: Translation | None = None,
         report: Report | None = None,
         counts_dir: Path | None = None,
+        processor: str = "",
     ) -> None:
         """Make a software GPU; the arguments are those of `SoftwareGpu`."""
         gpu = SoftwareGpu(

@@ -36,6 +36,7 @@ class SoftwareGpu:
         report: told of what the checkers of `translation` find, at the end of the launch.
         counts_dir: where tables of counts are, if `translation` has them counted; without it they
             are in `counts` alone.
+        processor: what code is made for; see `Compiler`.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class SoftwareGpu:
         translation: Translation | None = None,
         report: Report | None = None,
         counts_dir: Path | None = None,
+        processor: str = "",
     ) -> None:
         self.translation = translation or Translation()
         self._threads = threads or len(os.sched_getaffinity(0))
@@ -65,7 +67,7 @@ class SoftwareGpu:
         #: What kernels executed, if it is counted.
         self.counts: list[CountTable] = []
         self._globals: set[int] = set()
-        self.compiler = Compiler()
+        self.compiler = Compiler(processor)
         store = ObjectCache(cache_dir or default_cache_dir())
         self.cache = KernelCache(store, self.compiler.processor)
         self.output = DeviceOutput(self._arena.contains)

@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 
 import llvmlite.binding as llvm
 
 from .host_functions import definitions
+from .routines import HALF_NAMES, HALF_ROUTINES
 
 ENTRY = "vgpu_run"
 
 
-class Compiler:
-    """Compiles kernels for the processor it runs on and keeps them linked while they are in use."""
+_AVX2 = ("f16c", "fma", "avx2")
+#: Levels of the x86-64 architecture for which code can be made, and what they have of the abilities
+#: that this package asks for.
+_LEVELS = {"x86-64-v2": (), "x86-64-v3": _AVX2, "x86-64-v4": (*_AVX2, "avx512bw")}
 
-    def __init__(self) -> None:
+
+class Compiler:
+    """Compiles kernels for a processor and keeps them linked while they are in use.
+
+    Args:
+        processor: a level of the x86-64 architecture, such as "x86-64-v2"; "" for all that the
+            processor of this machine can do.
+
+    Raises:
+        ValueError: there is no such level.
+    """
+
+    def __init__(self, processor: str = "") -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        self._cpu = llvm.get_host_cpu_name()
-        self._abilities = llvm.get_host_cpu_features()
-        # Where there is `vpdpwssd`, prefer it to two instructions: that is a matter of taste, and
-        # LLVM looks at the chain of sums alone, of which products of matrices have many at once.
-        self._features = f"{self._abilities.flatten()},+fast-dpwssd"
+        if processor:
+            if processor not in _LEVELS:
+                raise ValueError(f"no processor {processor!r}; choose one of {', '.join(_LEVELS)}")
+            self._abilities: Mapping[str, bool] = dict.fromkeys(_LEVELS[processor], True)
+            self._cpu, self._features = processor, ""
+        else:
+            features = llvm.get_host_cpu_features()
+            self._abilities = features
+            self._cpu = llvm.get_host_cpu_name()
+            # Where there is `vpdpwssd`, prefer it to two instructions: that is a matter of taste,
+            # and LLVM looks at the chain of sums alone, of which products of matrices have many.
+            self._features = f"{features.flatten()},+fast-dpwssd"
         self._triple = llvm.get_process_triple()
         target = llvm.Target.from_triple(self._triple)
         self._machine, self._plain_machine = (
@@ -40,7 +63,18 @@ class Compiler:
         )
         self._lock = threading.Lock()
         self._linked = 0
+        self._routines: dict[str, int] = {}
+        if not self._abilities.get("f16c"):
+            self._link_routines()
         self.compiled = 0
+
+    def _link_routines(self) -> None:
+        module, machine = self._prepare(HALF_ROUTINES, True)
+        builder = llvm.JITLibraryBuilder().add_object_img(machine.emit_object(module))
+        for name in HALF_NAMES:
+            builder = builder.export_symbol(name)
+        self._library = builder.link(self._engine, "routines")
+        self._routines = {name: int(self._library[name]) for name in HALF_NAMES}
 
     @property
     def processor(self) -> str:
@@ -55,13 +89,11 @@ class Compiler:
         """
         with self._lock:
             self._linked += 1
-            library = (
-                llvm.JITLibraryBuilder()
-                .add_object_img(image)
-                .add_current_process()
-                .export_symbol(ENTRY)
-                .link(self._engine, f"kernel{self._linked}")
-            )
+            builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
+            for name, address in self._routines.items():
+                builder = builder.import_symbol(name, address)
+            builder = builder.export_symbol(ENTRY)
+            library = builder.link(self._engine, f"kernel{self._linked}")
             return int(library[ENTRY]), library
 
     def emit(self, text: str, optimize: bool = True) -> bytes:
