@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from .formats import FORMATS, decode, encode, unit_in_last_place
@@ -81,6 +82,7 @@ class Row:
         """Whether `.ftz` is asked for."""
         return ".ftz" in self.text
 
+    @cached_property
     def expected(self) -> list[float | int]:
         """The reference's results: bits where exact, numbers where approximate."""
         columns = [
@@ -149,7 +151,7 @@ def judge(row: Row, got: Sequence[int]) -> Outcome:
     """Compare the results of a row, as bits, with its reference."""
     wrong: list[Difference] = []
     ulps, worst = 0.0, None
-    for operands, bits, true in zip(row.operands, got, row.expected(), strict=True):
+    for operands, bits, true in zip(row.operands, got, row.expected, strict=True):
         difference = compare(row, operands, bits, true)
         if difference is None:
             continue
