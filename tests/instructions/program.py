@@ -59,17 +59,21 @@ class Kernel:
         for index, (register, kind) in enumerate(zip("abc", types, strict=False)):
             lines.append(f".reg .{register_type(kind)} %{register};")
             where = f"[%x+{8 * index * self.count}]"
-            lines.append(f"ld.global.{memory_type(kind)} %{register}, {where};")
+            lines.append(f"ld.global.{register_type(kind)} %{register}, {where};")
         lines.append("ld.param.u64 %x, [results];")
-        lines += [f"mad.wide.u32 %out{size}, %i, {size}, %x;" for size in (2, 4, 8)]
+        lines += [f"mad.wide.u32 %out{size}, %i, {size}, %x;" for size in (4, 8)]
         if self.mixed:
             lines.append("{ .reg .f32 %f; mov.f32 %f, 0f00000000; add.f32 %f, %f, %f; }")
         for index, row in enumerate(self.rows):
-            size = WIDTHS[row.result] // 8
-            where = f"[%out{size}+{8 * index * self.count}]"
-            lines.append(f"{{ {_REGISTERS} .reg .{register_type(row.result)} %d;")
+            result = register_type(row.result)
+            lines.append(f"{{ {_REGISTERS} .reg .{result} %d;")
             lines.append(row.text)
-            lines.append(f"st.global.{memory_type(row.result)} {where}, %d; }}")
+            where = f"[%out{field_size(row)}+{8 * index * self.count}]"
+            if result == "b16":
+                # Halfwords are widened, because they cost the software GPU twice as much to store.
+                lines.append(f"cvt.u32.u16 %r7, %d; st.global.b32 {where}, %r7; }}")
+            else:
+                lines.append(f"st.global.{result} {where}, %d; }}")
         return "\n".join([*lines, "ret; }"])
 
     def inputs(self) -> bytes:
@@ -79,22 +83,21 @@ class Kernel:
 
     def results(self, data: bytes) -> list[list[int]]:
         """What the kernel has written, as bits for each row."""
-        kinds = {2: np.uint16, 4: np.uint32, 8: np.uint64}
         answers = []
         for index, row in enumerate(self.rows):
-            kind = kinds[WIDTHS[row.result] // 8]
-            field = np.frombuffer(data, kind, self.count, 8 * index * self.count)
-            answers.append([int(bits) for bits in field])
+            kind = np.uint32 if field_size(row) == 4 else np.uint64
+            column = np.frombuffer(data, kind, self.count, 8 * index * self.count)
+            answers.append([int(bits) for bits in column])
         return answers
 
 
+def field_size(row: Row) -> int:
+    """Bytes of a stored result."""
+    return max(4, WIDTHS[row.result] // 8)
+
+
 def register_type(kind: str) -> str:
-    """The type of a register for values of a PTX type."""
-    return kind if kind in ("f32", "f64") else f"b{WIDTHS[kind]}"
-
-
-def memory_type(kind: str) -> str:
-    """The type by which values of a PTX type are loaded and stored."""
+    """The type by which values of a PTX type are held, loaded and stored."""
     return kind if kind in ("f32", "f64") else f"b{WIDTHS[kind]}"
 
 

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,14 +25,20 @@ OPCODES = tuple(by_opcode())
 
 
 #: How many forms of an instruction are tried at most; `bench/instruction_differences.py` tries all.
-MOST = 100
+MOST = 32
 #: How many suffice where their translation is known to be right.
-SAMPLE = 5
+SAMPLE = 3
 
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    with software_machine("") as made:
+    with software_machine() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def plain_machine() -> Iterator[Machine]:
+    with software_machine(general=True) as made:
         yield made
 
 
@@ -39,18 +46,16 @@ def machine() -> Iterator[Machine]:
 def older_machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     if not llvm.get_host_cpu_features().get("avx2") and request.param != "x86-64-v2":
         pytest.skip("this processor has no AVX2")
-    with software_machine(request.param) as made:
+    with software_machine(request.param, general=True) as made:
         yield made
 
 
 @contextmanager
-def software_machine(processor: str) -> Iterator[Machine]:
+def software_machine(processor: str = "", general: bool = False) -> Iterator[Machine]:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("VGPU_STUB_CACHE", folder)
-        options = ExecutorOptions(
-            "software", memory_bytes=1 << 28, threads=2, profile="sm_90", processor=processor
-        )
-        executor = make_executor(options)
+        options = ExecutorOptions("software", memory_bytes=1 << 28, threads=2, profile="sm_90")
+        executor = make_executor(replace(options, processor=processor, general=general))
         yield Machine(executor)
         executor.close()
 
@@ -83,17 +88,17 @@ ALONE = [opcode for opcode, rows in by_opcode().items() if not all(row.warp for 
 
 
 @pytest.mark.parametrize("opcode", ALONE)
-def test_values_that_all_lanes_share(machine: Machine, opcode: str) -> None:
-    check(machine, sample(by_opcode()[opcode], SAMPLE), uniform=True)
+def test_values_that_all_lanes_share(plain_machine: Machine, opcode: str) -> None:
+    check(plain_machine, sample(by_opcode()[opcode], SAMPLE), uniform=True)
 
 
 FLUSHING = [opcode for opcode, rows in by_opcode().items() if any(row.flushes for row in rows)]
 
 
 @pytest.mark.parametrize("opcode", FLUSHING)
-def test_flushing_beside_instructions_that_do_not(machine: Machine, opcode: str) -> None:
+def test_flushing_beside_instructions_that_do_not(plain_machine: Machine, opcode: str) -> None:
     flushing = [row for row in by_opcode()[opcode] if row.flushes]
-    check(machine, sample(flushing, SAMPLE), mixed=True)
+    check(plain_machine, sample(flushing, SAMPLE), mixed=True)
 
 
 @pytest.mark.parametrize("opcode", OPCODES)
