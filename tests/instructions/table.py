@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from . import comparisons, conversions, floating, integers, warps
+from . import comparisons, conversions, floating, integers, videos, warps
 from .rows import Row
 
 
 def _families() -> Iterator[Iterator[Row]]:
-    for family in (integers, floating, conversions, comparisons, warps):
+    for family in (integers, floating, conversions, comparisons, warps, videos):
         yield family.rows()
 
 

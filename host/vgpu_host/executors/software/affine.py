@@ -19,6 +19,7 @@ from .ir import (
     Instruction,
     Operand,
     Pair,
+    Part,
     Register,
     Special,
     Vector,
@@ -354,7 +355,7 @@ class Rows:
                 if row is not None and row.bits != bits:
                     return widened(row, False) if row.bits < bits else _narrowed(row, bits)
                 return row
-            case Vector() | Pair():
+            case Vector() | Pair() | Part():
                 return None
         return unknown(bits)
 

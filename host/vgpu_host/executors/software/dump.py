@@ -25,6 +25,7 @@ from .ir import (
     Label,
     Operand,
     Pair,
+    Part,
     Register,
     Special,
     Symbol,
@@ -141,6 +142,8 @@ def format_operand(operand: Operand) -> str:
             return "{" + ", ".join(map(format_operand, items)) + "}"
         case Pair(first, second):
             return f"{format_operand(first)}|{format_operand(second)}"
+        case Part(inner, selector, negated):
+            return f"{'-' * negated}{format_operand(inner)}{selector and '.' + selector}"
 
 
 def format_instruction(instruction: Instruction) -> str:

@@ -18,6 +18,7 @@ from .ir import (
     Label,
     Operand,
     Pair,
+    Part,
     Register,
     Symbol,
     Vector,
@@ -151,12 +152,14 @@ def renamed(instruction: Instruction, suffix: str, names: dict[str, str]) -> Ins
                 return Symbol(names.get(name, name), offset)
             case Address(base, offset):
                 inner = rename(base)
-                assert not isinstance(inner, Vector | Pair | Address)
+                assert not isinstance(inner, Vector | Pair | Part | Address)
                 return Address(inner, offset)  # type: ignore[arg-type]
             case Vector(items):
                 return Vector(tuple(rename(item) for item in items))
             case Pair(first, second):
                 return Pair(rename(first), rename(second))
+            case Part(inner, selector, negated):
+                return Part(rename(inner), selector, negated)
         return operand
 
     predicate = instruction.predicate

@@ -92,7 +92,22 @@ class Pair:
     second: Operand
 
 
-Operand: TypeAlias = Register | Special | Immediate | Symbol | Address | Vector | Pair
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An operand of a video instruction: bytes (`b0`, `b3210`) or halves (`h1`) of a word.
+
+    Attributes:
+        operand: The word.
+        selector: The parts without the dot, "" for the whole word.
+        negated: Whether `-` stands before it.
+    """
+
+    operand: Operand
+    selector: str
+    negated: bool = False
+
+
+Operand: TypeAlias = Register | Special | Immediate | Symbol | Address | Vector | Pair | Part
 
 
 @dataclass(slots=True)
@@ -217,6 +232,8 @@ def registers_of(operand: Operand) -> list[str]:
             return [name for item in items for name in registers_of(item)]
         case Pair(first, second):
             return registers_of(first) + registers_of(second)
+        case Part(inner):
+            return registers_of(inner)
     return []
 
 

@@ -6,11 +6,14 @@ import re
 import struct
 
 from .errors import UnsupportedError
-from .ir import Address, Immediate, Operand, Pair, Register, Special, Symbol, Vector
+from .ir import Address, Immediate, Operand, Pair, Part, Register, Special, Symbol, Vector
 from .ptx_text import split_operands
 
 _INTEGER = re.compile(r"-?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)U?$")
 _DECIMAL = re.compile(r"-?\d+(?:\.\d*(?:[eE][+-]?\d+)?|[eE][+-]?\d+)$")
+_NUMBER = re.compile(r"-?\d")
+#: What operands of video instructions have before and after the register.
+_PART = re.compile(r"(?:(-)\s*)?(.+?)(?:\.(b[0-7]{1,4}|h[0-3]{1,2}))?$")
 _ADDRESS = re.compile(r"\[\s*([^\]+\s]+)\s*(?:\+\s*(-?\w+))?\s*\]$")
 _SYMBOL_OFFSET = re.compile(r"([A-Za-z_$][\w$]*)\s*(?:\+\s*(-?\w+))?$")
 _FAMILY = re.compile(r"(%?[\w$]*?[A-Za-z_$])(\d+)$")
@@ -83,8 +86,11 @@ class Operands:
                 return Symbol(found[0])
             self._registers[found[0]] = found[1]
             return Register(found[0])
-        if first.isdigit() or first == "-":
+        if _NUMBER.match(text):
             return parse_immediate(text, position)
+        part = _PART.match(text)
+        if part and (part[1] or part[3]):
+            return Part(self.parse(part[2], position, scope), part[3] or "", bool(part[1]))
         if text == "WARP_SZ":
             return Immediate(32)
         if first == "%":
