@@ -273,6 +273,23 @@ def approximate() -> Iterator[Row]:
         yield Row(title, text, "f64", ("f64",), plain, function, tolerance=gross)
 
 
+def boundary() -> Iterator[Row]:
+    """Flushing of a result that is subnormal before it is rounded and normal after.
+
+    The manual leaves open which of them counts.
+    """
+    least = 2.0**-126
+    bound = Tolerance("open: 0, or the least normal number", absolute=least)
+    below = padded([(0x3F7FFFFF, 0x00800000), (0x00FFFFFF, 0x3F000000)])
+    types = ("f32", "f32")
+    for name, text in (
+        ("mul.ftz.f32", "mul.ftz.f32 %d, %a, %b;"),
+        ("fma.rn.ftz.f32", "fma.rn.ftz.f32 %d, %a, %b, 0f00000000;"),
+    ):
+        title = f"{name} just below the least normal number"
+        yield Row(title, text, "f32", types, below, lambda a, b: least, tolerance=bound)
+
+
 def ordinary(a: float) -> bool:
     """Whether a double is neither subnormal nor has a subnormal reciprocal."""
     return not math.isfinite(a) or 2.0**-1000 < abs(a) < 2.0**1000
@@ -331,5 +348,5 @@ def true_power(a: float) -> float:
 
 def rows() -> Iterator[Row]:
     """All rows of floating-point arithmetic."""
-    for family in (arithmetic, halves, signs, approximate):
+    for family in (arithmetic, halves, signs, approximate, boundary):
         yield from family()

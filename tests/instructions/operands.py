@@ -77,9 +77,8 @@ def random_bits(kind: str, generator: random.Random) -> int:
 def padded(operands: Iterable[tuple[int, ...]]) -> Operands:
     """Operands for whole blocks: the first ones are repeated."""
     values = list(operands)
-    while len(values) % 64:
-        values.append(values[len(values) % 64])
-    return tuple(values)
+    missing = -len(values) % 64
+    return tuple(values + (values * missing)[:missing])
 
 
 @cache
