@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from vgpu_host.executors.cuda import driver_folder
+from vgpu_host.executors.cuda_library import driver_folder
 from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
 from vgpu_stub.cli.build import GUEST, cuda_libraries
 from vgpu_stub.cli.device_server import DeviceServer

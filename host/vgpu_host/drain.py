@@ -20,7 +20,8 @@ from typing import Final
 from vgpu_host.decode import HEADER_BYTES
 from vgpu_host.executors.base import CudaError
 from vgpu_host.registrations import Registrations
-from vgpu_host.session import INVALID_VALUE, ChannelSession
+from vgpu_host.session import ChannelSession
+from vgpu_host.session_contexts import INVALID_VALUE
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.rings import (
     CompletionQueue,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vgpu_host.executors.cuda import driver_folder
+from vgpu_host.executors.cuda_library import driver_folder
 from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
 from vgpu_stub.cli.build import GUEST, cuda_libraries
 from vgpu_stub.cli.device_server import DeviceServer

@@ -66,8 +66,8 @@ def default_memory_bytes() -> int:
 
 def why_no_gpu() -> str | None:
     """Why the physical GPU cannot be used here, or None when it can."""
-    cuda = importlib.import_module("vgpu_host.executors.cuda")
-    reason: str | None = cuda.available()
+    library = importlib.import_module("vgpu_host.executors.cuda_library")
+    reason: str | None = library.available()
     return reason
 
 
