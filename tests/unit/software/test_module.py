@@ -268,3 +268,12 @@ def test_freed_pages_read_as_zero_again(device: Device) -> None:
     got = device.download(again, 1 << 16, np.uint8)
     assert not got[4096:-4096].any()
     device.gpu.free(again)
+
+
+@pytest.mark.parametrize("statement", ["mov.u64 %x;", "cvt.u64.u32 %x;", "add.u64 %x, %x;"])
+def test_statements_with_too_few_operands_are_refused(device: Device, statement: str) -> None:
+    ptx = ".func g() { ret; } .entry f() { .reg .b64 %x; call g, (); " + statement + " ret; }"
+    with pytest.raises(PtxError) as caught:
+        device.function(ptx)
+    assert caught.value.result == INVALID_PTX
+    assert "wrong number or kind of operands" in caught.value.log

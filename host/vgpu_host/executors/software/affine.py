@@ -301,26 +301,13 @@ def _narrowed(row: Row, bits: int) -> Row:
 
 
 _WIDTH = {"b32": 32, "u32": 32, "s32": 32, "b64": 64, "u64": 64, "s64": 64}
-#: Opcodes that can make a row of rows; everything else makes vectors of them.
-OPCODES = frozenset(
-    (
-        "mov",
-        "add",
-        "sub",
-        "mul",
-        "mad",
-        "shl",
-        "shr",
-        "bfe",
-        "and",
-        "or",
-        "xor",
-        "not",
-        "neg",
-        "cvt",
-        "cvta",
-    )
-)
+#: Opcodes that can make a row of rows, and how many sources they have; everything else makes
+#: vectors of them.
+_SOURCES = {
+    **dict.fromkeys(("mov", "not", "neg", "cvt", "cvta"), 1),
+    **dict.fromkeys(("add", "sub", "mul", "shl", "shr", "and", "or", "xor"), 2),
+    **dict.fromkeys(("mad", "bfe"), 3),
+}
 _MODIFIERS = frozenset(("lo", "wide", "to", "global", "const", "shared", *_WIDTH))
 
 
@@ -368,12 +355,12 @@ class Rows:
         nothing may be assumed there, it makes a vector (`is_hint`: a row all the same).
         """
         modifiers = instruction.modifiers
-        if instruction.opcode not in OPCODES or not _MODIFIERS.issuperset(modifiers):
+        sources = instruction.operands[1:]
+        if _SOURCES.get(instruction.opcode) != len(sources):
             return None
         width = _WIDTH.get(instruction.type)
-        if width is None:
+        if width is None or not _MODIFIERS.issuperset(modifiers):
             return None
-        sources = instruction.operands[1:]
         if instruction.opcode == "cvt":
             return self._convert(instruction, rows, is_hint)
         row_sources = []

@@ -62,8 +62,8 @@ EXACT: Final = _names(
     " lop3 mad mad24 madc mapa match max mbarrier membar min mma mov movmatrix mul mul24 neg not"
     " or popc prmt rcp red redux rem ret sad selp set setp shf shfl shl shr slct sqrt st stmatrix"
     " sub subc szext testp trap vabsdiff vabsdiff2 vabsdiff4 vadd vadd2 vadd4 vavrg2 vavrg4 vmax"
-    " vmax2 vmax4 vmin vmin2 vmin4 vote vprintf vshl vshr vsub vsub2 vsub4 wgmma wmma xor"
-    " __assertfail"
+    " vmad vmax2 vmax4 vmin vmin2 vmin4 vote vprintf vset vset2 vset4 vshl vshr vsub vsub2 vsub4"
+    " wgmma wmma xor __assertfail"
 )
 
 

@@ -88,11 +88,11 @@ def _resolve_addresses(body: Body, source: ModuleSource) -> None:
         return
     addresses = function_addresses(source)
     for instruction in _instructions(body):
-        if instruction.opcode == "mov" and isinstance(instruction.operands[-1], Symbol):
-            symbol = instruction.operands[-1]
-            if symbol.name in addresses and symbol.name not in body.variables:
-                value = Immediate(addresses[symbol.name] + symbol.offset)
-                instruction.operands = (*instruction.operands[:-1], value)
+        match instruction:
+            case Instruction("mov", operands=(target, Symbol(name, offset))) if (
+                name in addresses and name not in body.variables
+            ):
+                instruction.operands = (target, Immediate(addresses[name] + offset))
 
 
 @dataclass
