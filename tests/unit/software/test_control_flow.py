@@ -206,3 +206,30 @@ def test_lanes_that_left_by_a_predicated_exit_do_nothing_more(device: Device) ->
     out = device.zeros(32, np.uint32)
     function.launch((1, 1, 1), (32, 1, 1), 0, struct.pack("<Q", out))
     assert device.download(out, 32, np.uint32).tolist() == [int(t & 3 != 2) for t in range(32)]
+
+
+def test_lanes_that_go_back_at_once_wait_for_those_that_take_longer(device: Device) -> None:
+    """`for (i = 0; i < 9; i++) { sum += i; if (odd) continue; i++; sum *= 3; }`"""
+    function = device.function(
+        """.visible .entry f(.param .u64 p) { .reg .b32 %t, %o, %i, %s; .reg .b64 %x;
+        .reg .pred %p, %q; mov.u32 %t, %tid.x; and.b32 %o, %t, 1; setp.eq.u32 %q, %o, 1;
+        mov.u32 %i, 0; mov.u32 %s, %t;
+        HEAD: setp.ge.u32 %p, %i, 9; @%p bra END;
+        add.u32 %s, %s, %i; add.u32 %i, %i, 1; @%q bra HEAD;
+        add.u32 %i, %i, 1; mul.lo.u32 %s, %s, 3; bra HEAD;
+        END: ld.param.u64 %x, [p]; mad.wide.u32 %x, %t, 8, %x; st.global.v2.u32 [%x], {%s, %i};
+        ret; }"""
+    )
+    out = device.zeros(128, np.uint32)
+    function.launch((1, 1, 1), (64, 1, 1), 0, struct.pack("<Q", out))
+    expected = []
+    for thread in range(64):
+        i, total = 0, thread
+        while i < 9:
+            total += i
+            i += 1
+            if thread % 2 == 0:
+                i += 1
+                total *= 3
+        expected.append([total & M32, i])
+    assert device.download(out, (64, 2), np.uint32).tolist() == expected

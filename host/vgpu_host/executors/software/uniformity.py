@@ -142,11 +142,20 @@ def _waiting(result: Analysis, latches: list[int]) -> dict[int, list[int]]:
     for the block or before it. Or all have been in it, and some come back to it: by a latch below
     the block where the others wait, or by the branch that has led those there. Where a hold keeps
     lanes back none of this is so: they wait there, and a block runs for a part of its lanes.
+
+    An earlier block qualifies where the ways of a loop meet again: lanes that went back to it by a
+    branch that parts lanes, or from a masked block, wait for the others.
     """
     blocks, masked, divergent = result.blocks, result.masked, result.divergent
     holds = [index for index in sorted(masked) if blocks[index].hold]
     waiting: dict[int, list[int]] = {}
     count = len(blocks)
+    meets = [
+        index
+        for index in range(count)
+        if index not in masked
+        and any(o >= index and (o in masked or o in divergent) for o in blocks[index].predecessors)
+    ]
 
     def may_wait(other: int, block: int) -> bool:
         for origin in blocks[other].predecessors:
@@ -164,7 +173,7 @@ def _waiting(result: Analysis, latches: list[int]) -> dict[int, list[int]]:
 
     for block in sorted(masked):
         later = [other for other in range(block + 1, count) if may_wait(other, block)]
-        waiting[block] = sorted({*holds, *later})
+        waiting[block] = sorted({*holds, *(m for m in meets if m < block), *later})
     return waiting
 
 

@@ -183,7 +183,32 @@ class ControlFlow:
             self.emitter.instruments.ends(bits)
 
     def _visit(self, index: int, target: int) -> None:
-        self.emitter.line(f"br label %visit{target if target <= index else index + 1}")
+        emitter = self.emitter
+        if target > index:
+            emitter.line(f"br label %visit{index + 1}")
+            return
+        missing = self._missing(index, target)
+        if missing is None:
+            emitter.line(f"br label %visit{target}")
+        else:
+            none = emitter.compare("icmp eq", missing, integer(0, "i32"))
+            emitter.line(f"br {none}, label %visit{target}, label %visit{index + 1}")
+
+    def _missing(self, index: int, target: int) -> Value | None:
+        """Lanes that go back from `index` to `target` have to wait for; None if there are none.
+
+        Where the ways of a warp meet, a block runs for all of them. Who is not there yet waits in a
+        later block, and comes back by itself.
+        """
+        if self.is_masked(target):
+            return None
+        later = {*self.analysis.waiting.get(index, ()), *self.blocks[index].successors}
+        waiting: Value | None = None
+        for block in sorted(later):
+            if block > index and self.is_masked(block):
+                bits = self.emitter.define(f"load i32, ptr %wait{block}", "i32")
+                waiting = bits if waiting is None else self.emitter.op("or", waiting, bits)
+        return waiting
 
     def _wait(self, target: int, bits: Value) -> None:
         """Add lanes to those that wait for a block."""
@@ -227,6 +252,10 @@ class ControlFlow:
                 backward.append((destination, bits))
         for destination, bits in sorted(backward, key=lambda entry: entry[0]):
             some = emitter.compare("icmp ne", bits, integer(0, "i32"))
+            missing = self._missing(index, destination)
+            if missing is not None:
+                none = emitter.compare("icmp eq", missing, integer(0, "i32"))
+                some = emitter.op("and", some, none)
             onward = emitter.name("onward")
             emitter.line(f"br {some}, label %visit{destination}, label %{onward}")
             emitter.label(onward)
