@@ -165,6 +165,9 @@ def judge(row: Row, got: Sequence[int]) -> Outcome:
 def compare(row: Row, operands: tuple[int, ...], bits: int, true: float | int) -> Difference | None:
     """The difference of one result, None if there is none."""
     kind = row.result
+    if bits >> WIDTHS[kind]:
+        # Stored in a wider word: a result may not reach beyond its own bits.
+        return Difference(operands, bits, true, math.inf)
     if kind in PACKED:
         same = all(
             _same_half(bits >> shift & 0xFFFF, int(true) >> shift & 0xFFFF, PACKED[kind])
