@@ -5,7 +5,7 @@ In this process: streaming kernels beside numpy, an empty launch, two host threa
 beside its own CPU backend, and beside the software GPU without bounds checks (which only this
 program can turn off). Everything but the two threads runs on one core.
 
-    python bench/software_gpu.py [--rounds 5] [--skip-llm] [--json]
+    python bench/software_gpu.py [--rounds 5] [--skip-llm] [--only REGEX] [--json]
 """
 
 from __future__ import annotations
@@ -183,12 +183,14 @@ def backend_op(backend: str, parameters: str, unchecked: str = "") -> float | No
     return float(found[1]) if found else None
 
 
-def products(rounds: int) -> dict[str, dict[str, float | None]]:
+def products(rounds: int, only: str) -> dict[str, dict[str, float | None]]:
     """Products of a matrix of 4096 x 14336 by n columns."""
     results: dict[str, dict[str, float | None]] = {}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sitecustomize.py").write_text(UNCHECKED)
         for name, parameters in CASES.items():
+            if not re.search(only, name):
+                continue
             ways: dict[str, Callable[[], float | None]] = {
                 "software": lambda p=parameters: backend_op("CUDA0", p),  # type: ignore[misc]
                 "cpu": lambda p=parameters: backend_op("CPU", p),  # type: ignore[misc]
@@ -224,6 +226,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--skip-llm", action="store_true", help="only what needs no image")
+    parser.add_argument("--only", default="", metavar="REGEX", help="products by name")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results: dict[str, object] = {}
@@ -236,7 +239,7 @@ def main() -> None:
             results[f"stream: {name}"] = figures
         device.gpu.close()
     if not arguments.skip_llm:
-        for name, found in products(max(1, arguments.rounds // 2)).items():
+        for name, found in products(max(1, arguments.rounds // 2), arguments.only).items():
             results[f"product: {name}"] = found
     if arguments.json:
         print(json.dumps(results, indent=2))
