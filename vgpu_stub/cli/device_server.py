@@ -80,6 +80,14 @@ class DeviceServer:
         """Whether the server is gone."""
         return self._running.poll() is not None
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether the server is gone, or will be in so many seconds."""
+        try:
+            self._running.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     @property
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:

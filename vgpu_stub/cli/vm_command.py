@@ -125,7 +125,8 @@ def running_vm(
             try:
                 yield vm, server
             except LauncherError as error:
-                if not server.has_ended:
+                # QEMU notices a server's end before the server is quite gone.
+                if not server.ends_within(2.0):
                     raise
                 raise DeviceServerError(
                     "the device server ended, and QEMU cannot go on with another one:"
