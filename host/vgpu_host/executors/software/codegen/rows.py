@@ -37,8 +37,7 @@ class _Shape:
     """An access at a row.
 
     Attributes:
-        lowest: The lowest address that a lane touches, in its space; a scalar.
-        start: The same as a host address, an i64.
+        start: The lowest address that a lane touches, as a host address; a scalar i64.
         distances: Bytes from there on at which each lane's elements start.
         fits: Whether the code that follows may rely on all that.
         is_row: Whether only addresses out of range do not fit, so that hardly any code comes here
