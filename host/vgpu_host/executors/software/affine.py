@@ -2,9 +2,9 @@
 
 Such a value is a *base*, the same in all lanes, plus an *offset* for each lane, a constant: thread
 ids, and what is computed from them by adding, scaling and masking. It is then one scalar, and a
-memory access at such addresses has a known shape. `Row` is what is known of a value; `row_of`
-says what an instruction makes of the rows that it reads. All arithmetic wraps as in the machine,
-so a row is exact or it is none.
+memory access at such addresses has a known shape. `Row` is what is known of a value, and
+`Rows.of_result` says what an instruction makes of the rows that it reads. All arithmetic wraps as
+in the machine, so a row is exact or it is none.
 """
 
 from __future__ import annotations
