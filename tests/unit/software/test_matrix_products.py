@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import SoftwareGpu, processor
+from vgpu_host.executors.software import SoftwareGpu
 from vgpu_host.executors.software.profiles import PROFILES
 from vgpu_host.executors.software.translation import Translation
 
@@ -291,18 +291,19 @@ def test_product_of_integers(hopper: Device, case: Case) -> None:
     np.testing.assert_array_equal(run(hopper, case, a, b, c), expected)
 
 
+@pytest.mark.parametrize("level", ["x86-64-v2", "x86-64-v3"])
 @pytest.mark.parametrize(
     "case", [case for case in INTEGER if case.m == 16 and "8" in case.a], ids=lambda case: case.name
 )
 def test_product_of_bytes_on_processors_that_lack_it(
-    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: Case, level: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(processor, "has", lambda feature: False)
     gpu = SoftwareGpu(
         total_memory=1 << 24,
         threads=1,
         cache_dir=tmp_path,
         translation=Translation(PROFILES["sm_90"]),
+        processor=level,
     )
     a, b, c = stacks(case)
     c //= 1 << 10

@@ -1,9 +1,9 @@
 """Functions of generated code that are made of instructions which not every processor has.
 
 Generated code calls `@host.NAME` and is the same everywhere; the compiler adds the definitions that
-suit the processor which it compiles for. There is one family: `dot.XY`, the four byte products and
-sum of `dp4a` in each lane, where X and Y say whether the bytes of its operands are signed (`s`) or
-not (`u`).
+suit the processor which it compiles for. There is one family: `dot.XY.N`, the four byte products
+and sum of `dp4a` in each of N lanes, where X and Y say whether the bytes of its operands are signed
+(`s`) or not (`u`).
 """
 
 from __future__ import annotations
@@ -26,24 +26,33 @@ def definitions(text: str, features: Mapping[str, bool]) -> str:
     lines: list[str] = []
     declarations: set[str] = set()
     for name in sorted(set(_CALL.findall(text))):
-        family, _, signs = name.partition(".")
+        family, *parts = name.split(".")
         if family != "dot":
             raise ValueError(f"no function @host.{name}")
-        lines += _dot(signs[0] == "s", signs[1] == "s", features, declarations)
+        signs, count = parts
+        lines += _dot(signs[0] == "s", signs[1] == "s", int(count), features, declarations)
     return "\n".join([*lines, *sorted(declarations)]) + "\n"
 
 
-def dot_name(is_signed: bool, other_is_signed: bool) -> str:
-    """Name of the function that makes four products of bytes and adds them up, in each lane."""
-    return "host.dot." + "".join("s" if signed else "u" for signed in (is_signed, other_is_signed))
+def dot_name(is_signed: bool, other_is_signed: bool, count: int = WARP_SIZE) -> str:
+    """Name of the function that makes four products of bytes and adds them up, in each lane.
+
+    `count`, the number of lanes, is 16 or a multiple of it.
+    """
+    signs = "".join("s" if signed else "u" for signed in (is_signed, other_is_signed))
+    return f"host.dot.{signs}.{count}"
 
 
 def _dot(
-    a_signed: bool, b_signed: bool, features: Mapping[str, bool], declarations: set[str]
+    a_signed: bool,
+    b_signed: bool,
+    count: int,
+    features: Mapping[str, bool],
+    declarations: set[str],
 ) -> Iterator[str]:
     """The sum of %c and the products of the bytes of %a and %b."""
-    whole = f"<{WARP_SIZE} x i32>"
-    name = dot_name(a_signed, b_signed)
+    whole = f"<{count} x i32>"
+    name = dot_name(a_signed, b_signed, count)
     yield f"define internal {whole} @{name}({whole} %a, {whole} %b, {whole} %c) alwaysinline {{"
     if features.get("avx512vnni"):
         lanes, part = 16, _dot_vnni
@@ -53,7 +62,7 @@ def _dot(
         lanes = 16 if features.get("avx512bw") else 8 if features.get("avx2") else 4
         part = _dot_pairs
     results = []
-    for first in range(0, WARP_SIZE, lanes):
+    for first in range(0, count, lanes):
         order = ", ".join(f"i32 {lane}" for lane in range(first, first + lanes))
         for operand in "abc":
             yield (

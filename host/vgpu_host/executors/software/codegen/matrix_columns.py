@@ -22,7 +22,6 @@ from .matrix_steps import (
     add_bytes,
     define,
     elements,
-    has_bytes,
     mix,
 )
 
@@ -56,7 +55,7 @@ def multiply_columns(
     _, a_type, b_type, _ = product.types
     groups = product.depth // (_GROUP * len(product.fragments[1].registers[0][0]))
     offsets: _Memory | None = None
-    if b_type == "s8" and a_type in ("s8", "u8") and has_bytes():
+    if b_type == "s8" and a_type in ("s8", "u8"):
         if a_type == "s8":
             offsets = _offsets(emitter, [b[at : at + groups] for at in range(0, len(b), groups)])
             a = [emitter.op("xor", register, _BIAS) for register in a]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vgpu_host.executors.software import processor
+from vgpu_host.executors.software.host_functions import dot_name
 from vgpu_host.executors.software.ir import WARP_SIZE
 
 from .emitter import Emitter, Value, integer
@@ -118,16 +118,10 @@ def add(emitter: Emitter, a: Part, b: Part) -> Part:
     return _like(emitter, f"add {a}, {b.ref}", a)
 
 
-def has_bytes() -> bool:
-    """Whether this processor multiplies and adds bytes in one instruction."""
-    return processor.has("avx512vnni")
-
-
 def add_bytes(emitter: Emitter, total: Part, a: Part, b: Part) -> Part:
-    """Adds the products of four bytes, where `has_bytes`; for 16 elements."""
-    name, kind = "llvm.x86.avx512.vpdpbusd.512", total.llvm_type
-    emitter.declarations.add(f"declare {kind} @{name}({kind}, {kind}, {kind})")
-    return _like(emitter, f"call {kind} @{name}({total}, {a}, {b})", total)
+    """Adds the products of four bytes, those of A without a sign; for 16 elements."""
+    name = dot_name(is_signed=False, other_is_signed=True, count=total.count)
+    return _like(emitter, f"call {total.llvm_type} @{name}({a}, {b}, {total})", total)
 
 
 def _add_equal_bits(emitter: Emitter, total: Part, a: Part, b: Part) -> Part:
