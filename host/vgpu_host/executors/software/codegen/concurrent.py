@@ -236,27 +236,7 @@ define internal void @block_start(ptr %launch, ptr %worker, i64 %c) {
   %threads = load i32, ptr %p.threads
   %p.live = getelementptr i8, ptr %worker, i64 $live
   store i32 %threads, ptr %p.live
-  %p.gx = getelementptr i8, ptr %launch, i64 $grid_x
-  %gx32 = load i32, ptr %p.gx
-  %gx = zext i32 %gx32 to i64
-  %p.gy = getelementptr i8, ptr %launch, i64 $grid_y
-  %gy32 = load i32, ptr %p.gy
-  %gy = zext i32 %gy32 to i64
-  %p.cta = getelementptr i8, ptr %worker, i64 $cta
-  store i64 %c, ptr %p.cta
-  %q = udiv i64 %c, %gx
-  %x = urem i64 %c, %gx
-  %z = udiv i64 %q, %gy
-  %y = urem i64 %q, %gy
-  %x32 = trunc i64 %x to i32
-  %y32 = trunc i64 %y to i32
-  %z32 = trunc i64 %z to i32
-  %p.x = getelementptr i8, ptr %worker, i64 $cta_x
-  store i32 %x32, ptr %p.x
-  %p.y = getelementptr i8, ptr %worker, i64 $cta_y
-  store i32 %y32, ptr %p.y
-  %p.z = getelementptr i8, ptr %worker, i64 $cta_z
-  store i32 %z32, ptr %p.z$block_start
+  call void @place_block(ptr %launch, ptr %worker, i64 %c)$block_start
   ret void
 }
 

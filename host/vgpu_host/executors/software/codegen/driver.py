@@ -41,6 +41,34 @@ stop:
 }
 """
 
+#: The block that a host thread runs: its number, and its place in the grid.
+_PLACE = """
+define internal void @place_block(ptr %launch, ptr %worker, i64 %c) {
+  %p.gx = getelementptr i8, ptr %launch, i64 $grid_x
+  %gx32 = load i32, ptr %p.gx
+  %gx = zext i32 %gx32 to i64
+  %p.gy = getelementptr i8, ptr %launch, i64 $grid_y
+  %gy32 = load i32, ptr %p.gy
+  %gy = zext i32 %gy32 to i64
+  %p.cta = getelementptr i8, ptr %worker, i64 $cta
+  store i64 %c, ptr %p.cta
+  %q = udiv i64 %c, %gx
+  %x = urem i64 %c, %gx
+  %z = udiv i64 %q, %gy
+  %y = urem i64 %q, %gy
+  %x32 = trunc i64 %x to i32
+  %y32 = trunc i64 %y to i32
+  %z32 = trunc i64 %z to i32
+  %p.x = getelementptr i8, ptr %worker, i64 $cta_x
+  store i32 %x32, ptr %p.x
+  %p.y = getelementptr i8, ptr %worker, i64 $cta_y
+  store i32 %y32, ptr %p.y
+  %p.z = getelementptr i8, ptr %worker, i64 $cta_z
+  store i32 %z32, ptr %p.z
+  ret void
+}
+"""
+
 _RUN = """
 define void @vgpu_run(ptr %launch, ptr %worker) {
 entry:
@@ -51,20 +79,11 @@ entry:
   %count = load i64, ptr %p.count
   %p.chunk = getelementptr i8, ptr %launch, i64 $chunk
   %chunk = load i64, ptr %p.chunk
-  %p.gx = getelementptr i8, ptr %launch, i64 $grid_x
-  %gx32 = load i32, ptr %p.gx
-  %gx = zext i32 %gx32 to i64
-  %p.gy = getelementptr i8, ptr %launch, i64 $grid_y
-  %gy32 = load i32, ptr %p.gy
-  %gy = zext i32 %gy32 to i64
   %p.warps = getelementptr i8, ptr %launch, i64 $warps
   %warps = load i32, ptr %p.warps
   %p.stop = getelementptr i8, ptr %launch, i64 $stop
   %p.context = getelementptr i8, ptr %worker, i64 $context
   %context = load ptr, ptr %p.context
-  %p.x = getelementptr i8, ptr %worker, i64 $cta_x
-  %p.y = getelementptr i8, ptr %worker, i64 $cta_y
-  %p.z = getelementptr i8, ptr %worker, i64 $cta_z
   %p.cta = getelementptr i8, ptr %worker, i64 $cta
   %p.round = getelementptr i8, ptr %worker, i64 $round
   br label %claim
@@ -85,17 +104,7 @@ stopping:
   call void @fault(ptr %launch, ptr %worker, i32 $stopped, i32 1, ptr %p.cta, i32 0, i32 -1)
   br label %exit
 cta.start:
-  store i64 %c, ptr %p.cta
-  %q = udiv i64 %c, %gx
-  %x = urem i64 %c, %gx
-  %z = udiv i64 %q, %gy
-  %y = urem i64 %q, %gy
-  %x32 = trunc i64 %x to i32
-  %y32 = trunc i64 %y to i32
-  %z32 = trunc i64 %z to i32
-  store i32 %x32, ptr %p.x
-  store i32 %y32, ptr %p.y
-  store i32 %z32, ptr %p.z
+  call void @place_block(ptr %launch, ptr %worker, i64 %c)
   store i32 0, ptr %p.round$block_start
   call void @llvm.memset.p0.i64(ptr %resume, i8 0, i64 128, i1 false)
   br label %round
@@ -203,5 +212,5 @@ def driver(
         "round_end": _ROUND_END if checked else "",
     }
     if has_holds:
-        return Template(_FAULT + CONCURRENT_RUN).substitute(fields, **CONCURRENT_FIELDS)
-    return Template(_FAULT + _RUN).substitute(fields)
+        return Template(_FAULT + _PLACE + CONCURRENT_RUN).substitute(fields, **CONCURRENT_FIELDS)
+    return Template(_FAULT + _PLACE + _RUN).substitute(fields)
