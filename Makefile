@@ -65,13 +65,13 @@ cuda: setup ## Build the guest's CUDA libraries and their test programs
 	$(MAKE) --no-print-directory --silent -C guest/cuda all tests
 
 workloads: setup ## Compile the CUDA programs to PTX
-	$(BIN)/python -m vgpu_stub.cli.build
+	$(BIN)/python -m vgpu_stub.harness.build
 
 guests: setup ## Fetch and build QEMU, kernels, drivers and images, and compile the workloads
-	$(BIN)/python -m vgpu_stub.cli.build guests
+	$(BIN)/python -m vgpu_stub.harness.build guests
 
 deb: setup ## Write our CUDA libraries as a Debian package into dist/
-	$(BIN)/python -m vgpu_stub.cli.build deb
+	$(BIN)/python -m vgpu_stub.harness.build deb
 
 smoke: setup ## Run the smoke tests in a guest
 	$(BIN)/vgpu-stub smoke

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from vgpu_stub.cli.build import GUEST, workloads
+from vgpu_stub.harness.build import GUEST, workloads
 
 pytestmark = pytest.mark.device
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vgpu_stub.cli.build import GUEST, workloads
+from vgpu_stub.harness.build import GUEST, workloads
 
 pytestmark = pytest.mark.device
 

@@ -13,8 +13,8 @@ import pytest
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_qemu.progress import silent
 from vgpu_qemu.vm import Vm
-from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
-from vgpu_stub.cli.vm_command import GuestSettings, running_vm
+from vgpu_stub.harness.device_server import DeviceServer, DeviceServerError
+from vgpu_stub.harness.machine import GuestSettings, running_vm
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(300)]
 

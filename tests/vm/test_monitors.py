@@ -12,7 +12,7 @@ import pytest
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_qemu.progress import silent
 from vgpu_qemu.vm import Vm
-from vgpu_stub.cli.vm_command import GuestSettings, running_vm
+from vgpu_stub.harness.machine import GuestSettings, running_vm
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(300)]
 

@@ -14,9 +14,7 @@ import typer
 
 from vgpu_qemu.progress import console_progress
 from vgpu_qemu.sandbox import Sandbox
-from vgpu_stub.cli.build import cuda_libraries
 from vgpu_stub.cli.checks import FindingsDisplay
-from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.fidelity import report_fidelity
 from vgpu_stub.cli.options import (
     CheckOption,
@@ -32,6 +30,8 @@ from vgpu_stub.cli.options import (
     executor_options,
 )
 from vgpu_stub.cli.report import print_account
+from vgpu_stub.harness.build import cuda_libraries
+from vgpu_stub.harness.device_server import DeviceServer
 
 #: Tells the CUDA library where the device server is.
 SOCKET_VARIABLE = "VGPU_STUB_SOCKET"

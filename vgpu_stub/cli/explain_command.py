@@ -20,9 +20,10 @@ from vgpu_stub.cli.options import (
     WatchdogOption,
     executor_options,
 )
-from vgpu_stub.cli.vm_command import GuestSettings, KernelOption
+from vgpu_stub.cli.vm_command import KernelOption
 from vgpu_stub.explain.evidence import Evidence, Process
 from vgpu_stub.explain.verdicts import Code, Verdict, judge
+from vgpu_stub.harness.machine import GuestSettings
 
 _LIBRARIES: Final = ("libcuda.so", "libcudart.so", "libcublas.so", "libnvidia-ml.so")
 

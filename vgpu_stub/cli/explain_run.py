@@ -16,14 +16,15 @@ from typing import Any, Final
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_qemu.progress import console_progress
 from vgpu_qemu.sandbox import Sandbox
-from vgpu_stub.cli.build import cuda_libraries
-from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.cli.exec_command import device_variables, run_program
-from vgpu_stub.cli.vm_command import GUEST_LIBRARIES, GuestSettings, run_in_guest, running_vm
+from vgpu_stub.cli.vm_command import run_in_guest
 from vgpu_stub.explain.activity import ActivityRecorder
 from vgpu_stub.explain.evidence import Evidence, gather
 from vgpu_stub.explain.journal import read_journals
 from vgpu_stub.explain.loader import TOPICS, read_linker_logs
+from vgpu_stub.harness.build import cuda_libraries
+from vgpu_stub.harness.device_server import DeviceServer, DeviceServerError
+from vgpu_stub.harness.machine import GUEST_LIBRARIES, GuestSettings, running_vm
 
 _LINKER_FILE: Final = "linker"
 _LOG_LINES: Final = 2000

@@ -10,8 +10,6 @@ import typer
 
 from vgpu_host.ptx_files import PtxFileError
 from vgpu_qemu.errors import LauncherError, VmTimeoutError
-from vgpu_stub.cli.build import BuildError
-from vgpu_stub.cli.device_server import DeviceServerError
 from vgpu_stub.cli.doctor_command import doctor_command
 from vgpu_stub.cli.exec_command import exec_command
 from vgpu_stub.cli.explain_command import explain_command
@@ -20,6 +18,8 @@ from vgpu_stub.cli.monitor_command import monitor_command
 from vgpu_stub.cli.ptx_command import ptx_app
 from vgpu_stub.cli.smoke_command import smoke_command
 from vgpu_stub.cli.vm_command import vm_command
+from vgpu_stub.harness.build import BuildError
+from vgpu_stub.harness.device_server import DeviceServerError
 
 typer_app = typer.Typer(
     name="vgpu-stub",

@@ -21,9 +21,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vgpu_host import runtime
-from vgpu_stub.cli.device_server import DeviceServerError, read_snapshot
 from vgpu_stub.cli.monitor_rows import ChannelRow, ServerView, server_view
 from vgpu_stub.cli.report import format_bytes
+from vgpu_stub.harness.device_server import DeviceServerError, read_snapshot
 
 Snapshots = dict[Path, dict[str, Any]]
 

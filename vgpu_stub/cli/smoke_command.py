@@ -15,7 +15,6 @@ import typer
 from vgpu_qemu.kernels import DEFAULT_KERNEL
 from vgpu_qemu.progress import console_progress
 from vgpu_qemu.vm import Vm
-from vgpu_stub.cli.device_server import DeviceServer
 from vgpu_stub.cli.options import (
     ExecutorChoice,
     ExecutorOption,
@@ -23,17 +22,16 @@ from vgpu_stub.cli.options import (
     executor_options,
 )
 from vgpu_stub.cli.vm_command import (
-    GUEST_FILES,
     AccelOption,
     ConsoleOption,
     CpusOption,
     GuestMemoryOption,
-    GuestSettings,
     KernelOption,
     TimeoutOption,
     run_in_guest,
-    running_vm,
 )
+from vgpu_stub.harness.device_server import DeviceServer
+from vgpu_stub.harness.machine import GUEST_FILES, GuestSettings, running_vm
 
 _GUEST_JUNIT: Final = "/tmp/vgpu-smoke.xml"
 _TAIL_LINES: Final = 25

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from vgpu_host.executors.options import ExecutorOptions
-from vgpu_qemu.errors import LauncherError
-from vgpu_qemu.kernels import DEFAULT_KERNEL, find_kernel
-from vgpu_qemu.overlay import OverlayFile
-from vgpu_qemu.progress import Progress, console_progress
-from vgpu_qemu.vm import Vm, VmConfig
-from vgpu_stub.abi import generated
-from vgpu_stub.cli.build import GUEST, cuda_libraries, driver, workloads
+from vgpu_qemu.kernels import DEFAULT_KERNEL
+from vgpu_qemu.progress import console_progress
+from vgpu_qemu.vm import Vm
 from vgpu_stub.cli.checks import FindingsDisplay
-from vgpu_stub.cli.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.cli.fidelity import report_fidelity
 from vgpu_stub.cli.options import (
     CheckOption,
@@ -38,11 +30,7 @@ from vgpu_stub.cli.options import (
     executor_options,
 )
 from vgpu_stub.cli.report import print_account
-
-#: Where the guest finds our CUDA libraries: the loader looks there without running ldconfig.
-GUEST_LIBRARIES: Final = "/usr/lib/x86_64-linux-gnu"
-#: Where the guest finds smoke tests and workloads.
-GUEST_FILES: Final = "/opt/vgpu-stub"
+from vgpu_stub.harness.machine import GuestSettings, running_vm
 
 KernelOption = Annotated[
     str,
@@ -64,74 +52,6 @@ TimeoutOption = Annotated[
     float | None,
     typer.Option(min=1, metavar="SECONDS", help="End the machine after this time, status 124."),
 ]
-
-
-@dataclass(frozen=True)
-class GuestSettings:
-    """What a command says about the virtual machine."""
-
-    kernel: str = DEFAULT_KERNEL
-    accel: str = "auto"
-    cpus: int = 2
-    memory_mib: int = 1024
-    share: Path | None = None
-    console_log: Path | None = None
-    timeout: float | None = None
-    identity: str | None = None
-    image: str = "cuda"
-
-
-def guest_files(libraries: Path) -> list[OverlayFile]:
-    """What the guest gets besides its image: libraries, smoke tests, workloads."""
-    files = [
-        OverlayFile(path, f"{GUEST_LIBRARIES}/{path.name}") for path in libraries.glob("*.so*")
-    ]
-    workloads()
-    for name in ("smoke", "workloads"):
-        files.append(OverlayFile(GUEST / name, f"{GUEST_FILES}/{name}"))
-    files.append(OverlayFile(Path(generated.__file__), f"{GUEST_FILES}/smoke/vgpu_abi.py"))
-    return files
-
-
-@contextmanager
-def running_vm(
-    options: ExecutorOptions, settings: GuestSettings, progress: Progress
-) -> Iterator[tuple[Vm, DeviceServer]]:
-    """Build what is missing, start a device server and boot a machine with the device.
-
-    Raises:
-        LauncherError: The machine could not be prepared or started.
-        BuildError: The driver or the libraries could not be built.
-        DeviceServerError: The device server did not start, or ended and took QEMU with it.
-    """
-    libraries = cuda_libraries()
-    kernel = find_kernel(settings.kernel, progress=progress)
-    module = driver(kernel)
-    with DeviceServer(options, shared=True, identity=settings.identity) as server:
-        config = VmConfig(
-            kernel=settings.kernel,
-            image=settings.image,
-            accel=settings.accel,
-            cpus=settings.cpus,
-            memory_mib=settings.memory_mib,
-            vfio_user_sockets=[server.device_socket],
-            drivers=[module],
-            overlay=guest_files(libraries),
-            shared_folder=settings.share,
-            timeout=settings.timeout,
-            console_log=settings.console_log,
-        )
-        with Vm(config, progress=progress) as vm:
-            try:
-                yield vm, server
-            except LauncherError as error:
-                # QEMU notices a server's end before the server is quite gone.
-                if not server.ends_within(2.0):
-                    raise
-                raise DeviceServerError(
-                    "the device server ended, and QEMU cannot go on with another one:"
-                    f" {error}\n{server.log_tail()}".rstrip()
-                ) from error
 
 
 def run_in_guest(vm: Vm, command: Sequence[str]) -> int:

@@ -16,9 +16,9 @@ import pytest
 
 from vgpu_host.pool import WorkerPool
 from vgpu_stub.abi import generated as abi
-from vgpu_stub.cli.build import cuda_libraries
 from vgpu_stub.device.gpu import VirtualGpu
 from vgpu_stub.device.worker_link import WorkerProcess, WorkerUnavailableError
+from vgpu_stub.harness.build import cuda_libraries
 from vgpu_stub.vfio_user import Server
 
 pytestmark = pytest.mark.device

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vgpu_stub.cli.build import cuda_libraries
+from vgpu_stub.harness.build import cuda_libraries
 from vgpu_stub.models.writer import write_model
 
 from .conftest import COMMAND

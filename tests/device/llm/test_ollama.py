@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from vgpu_stub.cli.build import GUEST
+from vgpu_stub.harness.build import GUEST
 
 from .conftest import RunLlm
 

@@ -1,0 +1,1 @@
+"""Devices and virtual machines for tests and commands: built, started, watched and ended."""
