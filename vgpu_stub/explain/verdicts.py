@@ -460,7 +460,8 @@ def _bound(use: Use) -> Verdict | None:
             "find what it does between launches: an operation without a GPU version falls back",
             last.pid,
         )
-    if use.waits >= use.launches / 2 and use.share < _BUSY_SHARE:
+    short = use.busy_s < _SHORT_WORK_S * use.launches
+    if use.waits >= use.launches / 2 and (short or use.share < _BUSY_SHARE):
         return Verdict(
             Code.SYNC_BOUND,
             "the program waits for the device after almost every launch",
@@ -468,7 +469,7 @@ def _bound(use: Use) -> Verdict | None:
             "queue several kernels before waiting: streams, events, graphs",
             last.pid,
         )
-    if use.launches > _MANY_LAUNCHES_PER_S * span and use.busy_s < _SHORT_WORK_S * use.launches:
+    if short and use.launches > _MANY_LAUNCHES_PER_S * span:
         return Verdict(
             Code.LAUNCH_BOUND,
             "kernels are so short that launching them takes longer than running them",
