@@ -57,6 +57,11 @@ def children(pid: int) -> list[int]:
     return [int(child) for file in listed for child in file.read_text().split()]
 
 
+def workers_of(server: DeviceServer) -> list[int]:
+    """Workers of a server: the children of its template."""
+    return [worker for template in children(server.pid) for worker in children(template)]
+
+
 def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
@@ -105,7 +110,7 @@ def live_channels(server: DeviceServer) -> list[dict[str, object]]:
 def settled(server: DeviceServer, baseline: int) -> None:
     """Nothing of the killed party is left in the server."""
     wait_for(lambda: not live_channels(server), "channels released")
-    wait_for(lambda: len(children(server.pid)) == 1, "one spare worker and no other")
+    wait_for(lambda: len(workers_of(server)) == 1, "one spare worker and no other")
     wait_for(lambda: descriptors(server.pid) <= baseline, f"at most {baseline} descriptors")
 
 
@@ -114,7 +119,7 @@ def idle_descriptors(server: DeviceServer, libraries: Path) -> int:
     with load(server, libraries):
         pass
     wait_for(lambda: not live_channels(server), "channels released")
-    wait_for(lambda: len(children(server.pid)) == 1, "a spare worker")
+    wait_for(lambda: len(workers_of(server)) == 1, "a spare worker")
     time.sleep(0.3)
     return descriptors(server.pid)
 
@@ -149,7 +154,7 @@ def kill_server(rounds: int, moment: Callable[[], None]) -> None:
     libraries = cuda_libraries()
     for _ in range(rounds):
         with DeviceServer(OPTIONS, shared=False) as server, load(server, libraries) as process:
-            workers = children(server.pid)
+            workers = workers_of(server)
             moment()
             os.kill(server.pid, signal.SIGKILL)
             expect_error(process)
@@ -196,7 +201,7 @@ def guest_is_clean(vm: Vm, server: DeviceServer) -> None:
         " sleep 0.05; done; exit 1",
     )
     wait_for(lambda: not live_channels(server), "channels released on the host")
-    wait_for(lambda: len(children(server.pid)) == 1, "one spare worker and no other")
+    wait_for(lambda: len(workers_of(server)) == 1, "one spare worker and no other")
 
 
 def no_complaint(vm: Vm) -> None:

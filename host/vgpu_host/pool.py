@@ -1,8 +1,9 @@
 """Starts worker processes ahead of need and hands them to the device.
 
-A worker needs a second or so to be ready (interpreter, executor, a CUDA context), so a thread keeps
-spares. The thread lives as long as the pool: workers die with the thread that started them
-(PR_SET_PDEATHSIG), which is how none outlives a device server that is killed.
+Workers are forked from a template (`vgpu_host.template`), and a thread keeps spares, as a CUDA
+context takes a second all the same. The thread lives as long as the pool: the template dies with
+the thread that started it, and workers with the template (PR_SET_PDEATHSIG), which is how none
+outlives a device server that is killed.
 """
 
 from __future__ import annotations
@@ -11,33 +12,37 @@ import logging
 import os
 import select
 import signal
-import subprocess
-import sys
 import threading
 from collections import deque
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Final, Self
 
 from vgpu_host.executors.options import ExecutorOptions
+from vgpu_host.template import WorkerTemplate
 from vgpu_stub.device.worker_link import LinkClosedError, WorkerLink, WorkerUnavailableError
 
 _log = logging.getLogger(__name__)
 _START_TIMEOUT_S: Final = 60.0
 _ANSWER_TIMEOUT_MS: Final = 5000
+#: How long to wait for the number of a dead worker to be free; it may take for ever where nobody
+#: collects the orphans of a template that was killed.
+_COLLECTED_TIMEOUT_S: Final = 1.0
+_COLLECTED_PAUSE_S: Final = 0.0001
 
 
 class PooledWorker:
     """A worker process; see `vgpu_stub.device.worker_link.WorkerProcess`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], link: WorkerLink) -> None:
-        self._process = process
+    def __init__(self, pid: int, pidfd: int, link: WorkerLink) -> None:
+        self._pid = pid
+        self._pidfd = pidfd
         self._link = link
-        self._pidfd = os.pidfd_open(process.pid)
 
     @property
     def pid(self) -> int:
         """Process id."""
-        return self._process.pid
+        return self._pid
 
     @property
     def link(self) -> WorkerLink:
@@ -61,8 +66,18 @@ class PooledWorker:
 
     def kill(self) -> None:
         """End the process and wait for that; closes link and pidfd."""
-        self._process.kill()
-        self._process.wait()
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            ended = select.poll()
+            ended.register(self._pidfd, select.POLLIN)
+            ended.poll()
+            # Dead; its number is free as soon as the template has collected it.
+            deadline = monotonic() + _COLLECTED_TIMEOUT_S
+            while monotonic() < deadline:
+                signal.pidfd_send_signal(self._pidfd, 0)
+                sleep(_COLLECTED_PAUSE_S)
+        except ProcessLookupError:
+            pass
         self._link.close()
         os.close(self._pidfd)
 
@@ -136,8 +151,6 @@ class WorkerPool:
             self._stopping = True
             self._condition.notify_all()
         self._thread.join()
-        while self._ready:
-            self._ready.popleft().kill()
 
     def __enter__(self) -> Self:
         return self
@@ -151,55 +164,67 @@ class WorkerPool:
         self.close()
 
     def _run(self) -> None:
-        while True:
-            with self._condition:
-                self._condition.wait_for(
-                    lambda: (
-                        self._stopping
-                        or (len(self._ready) < self._wanted and self._failure is None)
-                    )
-                )
-                if self._stopping:
-                    return
+        template = WorkerTemplate(self._options)
+        proven = False
+        while self._wait_for_need():
             try:
-                worker, info = _start(self._options)
+                worker, info = _start(template)
             except WorkerUnavailableError as error:
-                _log.error("%s", error)
+                self._fail(str(error))
+            except LinkClosedError:
+                status = template.close()
+                _log.error("the template of workers ended with %d", status)
+                if not proven:
+                    self._fail(f"the template of workers ended with {status} while starting")
+                template = WorkerTemplate(self._options)
+                proven = False
+            else:
+                proven = True
                 with self._condition:
-                    self._failure = str(error)
+                    self._info = info
+                    self._ready.append(worker)
                     self._condition.notify_all()
-                continue
-            with self._condition:
-                self._info = info
-                self._ready.append(worker)
-                self._condition.notify_all()
+        while self._ready:
+            self._ready.popleft().kill()
+        template.close()
+
+    def _wait_for_need(self) -> bool:
+        """Wait until a worker is wanted; returns False when the pool closes."""
+        with self._condition:
+            self._condition.wait_for(
+                lambda: (
+                    self._stopping or (len(self._ready) < self._wanted and self._failure is None)
+                )
+            )
+            return not self._stopping
+
+    def _fail(self, text: str) -> None:
+        _log.error("%s", text)
+        with self._condition:
+            self._failure = text
+            self._condition.notify_all()
 
 
-def _start(options: ExecutorOptions) -> tuple[PooledWorker, bytes]:
-    """Start a worker and wait until it is ready; returns it with its device info."""
+def _start(template: WorkerTemplate) -> tuple[PooledWorker, bytes]:
+    """Start a worker and wait until it is ready; returns it with its device info.
+
+    Raises:
+        LinkClosedError: The template has ended.
+        WorkerUnavailableError: The worker has.
+    """
     link, theirs = WorkerLink.pair()
     with theirs:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "vgpu_host.worker",
-                "--link",
-                str(theirs.fileno()),
-                "--executor",
-                options.to_json(),
-            ],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-        )
-    worker = PooledWorker(process, link)
+        try:
+            pid, pidfd = template.fork(theirs)
+        except LinkClosedError:
+            link.close()
+            raise
+    worker = PooledWorker(pid, pidfd, link)
     try:
         message = link.receive()
     except LinkClosedError:
-        status = process.wait()
         worker.kill()
-        cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        raise WorkerUnavailableError(f"a worker ended while starting: {cause}") from None
+        raise WorkerUnavailableError(f"worker {pid} ended while starting") from None
     if message is None or message.verb != "ready":
         text = message.arguments.get("text", "it failed") if message else "it said nothing"
         worker.kill()

@@ -1,26 +1,21 @@
 """A worker process: one channel, one executor, one thread.
 
-Started ahead of need by `vgpu_host.pool`, it makes its executor, reports what the device is, waits
-to be attached to a channel, and then drains that channel's ring until the link to the device
+Forked ahead of need from `vgpu_host.template`, it makes its executor, reports what the device is,
+waits to be attached to a channel, and then drains that channel's ring until the link to the device
 server closes. It is ended by SIGKILL, so nothing here may need to be cleaned up.
 """
 
 from __future__ import annotations
 
-import argparse
 import errno
 import logging
 import mmap
 import os
-import signal
-import socket
-import sys
 
 from vgpu_host.drain import ChannelDrain
 from vgpu_host.executors.base import CudaError, DeviceDescription, Executor
 from vgpu_host.executors.options import ExecutorOptions, make_executor
-from vgpu_host.logs import configure_logging
-from vgpu_host.process import die_with_parent, set_process_name
+from vgpu_host.process import set_process_name
 from vgpu_host.registrations import Registrations
 from vgpu_host.session import ChannelSession
 from vgpu_stub.abi import generated as abi
@@ -153,18 +148,8 @@ class Worker:
         return 0
 
 
-def main() -> int:
-    """Entry point: `python -m vgpu_host.worker --link FD --executor OPTIONS`."""
-    parser = argparse.ArgumentParser(prog="vgpu-worker", description=__doc__)
-    parser.add_argument("--link", type=int, required=True, help="descriptor of the link")
-    parser.add_argument("--executor", required=True, help="executor options, as JSON")
-    arguments = parser.parse_args()
-    configure_logging("worker")
-    # Ctrl-C is for the device server, which ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(signal.SIGKILL)
-    link = WorkerLink(socket.socket(fileno=arguments.link))
-    options = ExecutorOptions.from_json(arguments.executor)
+def run_worker(link: WorkerLink, options: ExecutorOptions) -> int:
+    """Be a worker at one end of a link; returns the exit status of its process."""
     try:
         executor = make_executor(options)
         Worker(link, executor, options.name).run()
@@ -174,7 +159,3 @@ def main() -> int:
         link.send("failed", text=f"{options.name} executor: {error}")
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

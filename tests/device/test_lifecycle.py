@@ -30,6 +30,11 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def parent_pid(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("PPid:")[1].split()[0])
+
+
 def test_identity_in_config_space(driver: GuestDriver) -> None:
     vendor, device = struct.unpack("<HH", driver.client.region_read(CONFIG, 0, 4))
     class_revision = int.from_bytes(driver.client.region_read(CONFIG, 8, 4), "little")
@@ -170,6 +175,20 @@ def test_killed_spare_worker_is_replaced(
     (killed,) = workers.spare_pids()
     os.kill(killed, signal.SIGKILL)
     driver.open_channel().call(Opcode.NOP)
+
+
+def test_killed_template_fails_its_channels_and_is_replaced(
+    driver: GuestDriver, gpu: VirtualGpu
+) -> None:
+    channel = driver.open_channel()
+    channel.call(Opcode.NOP)
+    worker = gpu.snapshot().channels[0].worker.pid
+    os.kill(parent_pid(worker), signal.SIGKILL)
+    with pytest.raises(DriverError) as failed:
+        while True:
+            channel.call(Opcode.NOP)
+    assert failed.value.number == WORKER_LOST
+    driver.open_channel(2).call(Opcode.NOP)
 
 
 def test_client_that_vanishes_leaves_nothing_and_the_next_one_works(

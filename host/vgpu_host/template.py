@@ -1,0 +1,173 @@
+"""The process that workers are forked from: it has imported what they need, and does nothing else.
+
+Starting an interpreter and importing an executor takes most of a second, a fork some milliseconds.
+What a worker makes of its own (executor, memory, threads) it makes after the fork, so workers share
+pages that none of them can change for another, and no descriptor but the standard ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from types import FrameType
+from typing import Final, NoReturn
+
+from vgpu_host.executors.options import ExecutorOptions, preload
+from vgpu_host.logs import configure_logging
+from vgpu_host.process import die_with_parent
+from vgpu_host.worker import run_worker
+from vgpu_stub.device.worker_link import LinkClosedError, WorkerLink
+
+_log = logging.getLogger(__name__)
+_EXPECTED_ENDS: Final = (0, -signal.SIGKILL)
+
+
+class WorkerTemplate:
+    """A running template, seen from the device server. It dies with the thread that made it."""
+
+    def __init__(self, options: ExecutorOptions) -> None:
+        self._link, theirs = WorkerLink.pair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "vgpu_host.template"),
+                    *("--link", str(theirs.fileno())),
+                    *("--executor", options.to_json()),
+                ],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def fork(self, link: socket.socket) -> tuple[int, int]:
+        """Have a worker started at one end of a link; returns its pid, and a pidfd to own.
+
+        Raises:
+            LinkClosedError: The template has ended.
+        """
+        self._link.send("fork", [link.fileno()])
+        answer = self._link.receive()
+        if answer is None:
+            raise LinkClosedError("the template said nothing")
+        (pidfd,) = answer.fds
+        return int(answer.arguments["pid"]), pidfd
+
+    def close(self) -> int:
+        """End it, and with it all workers that are left; returns its status as Popen has it."""
+        self._process.kill()
+        self._link.close()
+        return self._process.wait()
+
+
+class _Template:
+    """The template itself: forks when told, and collects what has ended."""
+
+    def __init__(self, link: WorkerLink, options: ExecutorOptions) -> None:
+        self._link = link
+        self._options = options
+        self._ended, self._ended_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, _nothing)
+        signal.set_wakeup_fd(self._ended_writer, warn_on_full_buffer=False)
+
+    def run(self) -> None:
+        """Serve until the device server is gone.
+
+        Raises:
+            LinkClosedError: It is.
+        """
+        poll = select.poll()
+        poll.register(self._link.fileno(), select.POLLIN)
+        poll.register(self._ended, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == self._ended:
+                    os.read(descriptor, 4096)
+                    self._collect()
+                else:
+                    self._fork()
+
+    def _fork(self) -> None:
+        message = self._link.receive()
+        if message is None:
+            return
+        (link,) = message.fds
+        template = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(link, template)
+        os.close(link)
+        # The number stays its own until it is collected, which nobody else does.
+        pidfd = os.pidfd_open(pid)
+        self._link.send("forked", [pidfd], pid=pid)
+        os.close(pidfd)
+
+    def _become_worker(self, link: int, template: int) -> NoReturn:
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._link.close()
+            os.close(self._ended)
+            os.close(self._ended_writer)
+            die_with_parent(signal.SIGKILL)
+            if os.getppid() == template:
+                status = run_worker(WorkerLink(socket.socket(fileno=link)), self._options)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                pid, wait_status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            status = os.waitstatus_to_exitcode(wait_status)
+            if status not in _EXPECTED_ENDS:
+                cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+                _log.error("worker %d ended: %s", pid, cause)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """A handler, so that the signal is delivered and wakes the loop."""
+
+
+def main() -> int:
+    """Entry point: `python -m vgpu_host.template --link FD --executor OPTIONS`."""
+    parser = argparse.ArgumentParser(prog="vgpu-worker", description=__doc__)
+    parser.add_argument("--link", type=int, required=True, help="descriptor of the link")
+    parser.add_argument("--executor", required=True, help="executor options, as JSON")
+    arguments = parser.parse_args()
+    configure_logging("worker")
+    # Ctrl-C is for the device server, which ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(signal.SIGKILL)
+    options = ExecutorOptions.from_json(arguments.executor)
+    preload(options)
+    gc.freeze()
+    try:
+        _Template(WorkerLink(socket.socket(fileno=arguments.link)), options).run()
+    except LinkClosedError:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
