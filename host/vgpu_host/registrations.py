@@ -94,6 +94,10 @@ class Registrations:
         self.total_bytes += size
         return registration
 
+    def numbers(self) -> list[int]:
+        """The ids in use."""
+        return list(self._by_id)
+
     def get(self, number: int) -> Registration:
         """The registration of that id; KeyError when there is none."""
         return self._by_id[number]

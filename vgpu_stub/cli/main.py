@@ -13,6 +13,7 @@ from vgpu_qemu.errors import LauncherError, VmTimeoutError
 from vgpu_stub.cli.doctor_command import doctor_command
 from vgpu_stub.cli.exec_command import exec_command
 from vgpu_stub.cli.explain_command import explain_command
+from vgpu_stub.cli.fuzz_command import fuzz_command
 from vgpu_stub.cli.model_command import model_command
 from vgpu_stub.cli.monitor_command import monitor_command
 from vgpu_stub.cli.ptx_command import ptx_app
@@ -36,6 +37,7 @@ typer_app.command("smoke")(smoke_command)
 typer_app.command("monitor")(monitor_command)
 typer_app.command("explain")(explain_command)
 typer_app.add_typer(ptx_app)
+typer_app.command("fuzz")(fuzz_command)
 typer_app.command("doctor")(doctor_command)
 typer_app.command("model")(model_command)
 

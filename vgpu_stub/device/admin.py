@@ -56,6 +56,7 @@ class AdminChannel:
         interrupt: Callable[[], None],
         latch_error: Callable[[int, int], None],
         status_source: DeviceStatusSource | None,
+        own_thread: bool = True,
     ) -> None:
         """Start the thread; commands are taken once `enable` is called.
 
@@ -68,6 +69,8 @@ class AdminChannel:
             interrupt: Signals vector 0.
             latch_error: Sets the ERROR register (code, channel).
             status_source: Who measures the device; None refuses DEVICE_STATUS.
+            own_thread: Serve from a thread of its own; otherwise the caller calls `serve`, and
+                what happens is the same each time.
         """
         self._memory = memory
         self._lock = lock
@@ -87,7 +90,8 @@ class AdminChannel:
             abi.Opcode.MEMORY_UNREGISTER: self._memory_unregister,
         }
         self._thread = threading.Thread(target=self._run, name="vgpu-admin", daemon=True)
-        self._thread.start()
+        if own_thread:
+            self._thread.start()
 
     def enable(self) -> None:
         """Take commands from now on. Called with the lock held."""
@@ -102,13 +106,11 @@ class AdminChannel:
         self.doorbell()
 
     def disable(self) -> None:
-        """Forget every command and zero the channel's memory. Called with the lock held."""
+        """Forget every command. Called with the lock held."""
         self._epoch += 1
         if self._queues:
             self._queues[0].release()
             self._queues = None
-            offset = channel_offset(0)
-            self._memory[offset : offset + abi.CHANNEL_STRIDE] = bytes(abi.CHANNEL_STRIDE)
 
     def doorbell(self) -> None:
         """There may be new commands."""
@@ -118,7 +120,8 @@ class AdminChannel:
         """End the thread."""
         self._stopping = True
         self.doorbell()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         os.close(self._wake_fd)
 
     def _run(self) -> None:
@@ -129,11 +132,15 @@ class AdminChannel:
             poll.poll()
             if self._stopping:
                 return
-            with self._lock:
-                with contextlib.suppress(BlockingIOError):  # it was a worker that woke us
-                    os.eventfd_read(self._wake_fd)
-                self._channels.serve()
-            self._drain()
+            self.serve()
+
+    def serve(self) -> None:
+        """Take the commands that are there and what workers have said; waits for neither."""
+        with self._lock:
+            with contextlib.suppress(BlockingIOError):  # it was a worker that woke us
+                os.eventfd_read(self._wake_fd)
+            self._channels.serve()
+        self._drain()
 
     def _drain(self) -> None:
         while True:

@@ -77,6 +77,7 @@ class VirtualGpu:
         on_disconnect: Callable[[VirtualGpu], None] | None = None,
         on_channel_end: Callable[[VirtualGpu, Channel], None] | None = None,
         status_source: DeviceStatusSource | None = None,
+        own_thread: bool = True,
     ) -> None:
         """Make a device in its power-on state.
 
@@ -87,6 +88,8 @@ class VirtualGpu:
             on_disconnect: Called when the client has gone and everything of it is released.
             on_channel_end: Called when a channel ends, while its counters can still be read.
             status_source: Who measures the device for DEVICE_STATUS; None refuses the command.
+            own_thread: Serve the admin channel from a thread; otherwise whoever drives the device
+                calls `serve_admin` after each access.
         """
         self.name = name
         self._on_disconnect = on_disconnect
@@ -120,6 +123,7 @@ class VirtualGpu:
             lambda: self._interrupt(0),
             self._registers.latch_error,
             status_source,
+            own_thread,
         )
         self._regions = (
             Region(RegionIndex.BAR0, abi.BAR0_BYTES),
@@ -138,6 +142,10 @@ class VirtualGpu:
         self._channels.close()
         self._memory.close()
         os.close(self.bar2_fd)
+
+    def serve_admin(self) -> None:
+        """Do what the admin channel's thread would do now; only without `own_thread`."""
+        self._admin.serve()
 
     def snapshot(self) -> DeviceSnapshot:
         """The state of the device now."""
@@ -241,6 +249,9 @@ class VirtualGpu:
             self._channels.reset()
             self._admin.disable()
             self._registers.reset()
+            # Not channel by channel: the guest can write where it has no channel, too. What it
+            # left there must not reach the next guest. Pages given back read as zeros.
+            self._memory.madvise(mmap.MADV_REMOVE, abi.CHANNEL_BASE)
             self._publish_info()
         _log.info("%s: reset", self.name)
 
