@@ -15,6 +15,9 @@ from vgpu_qemu.agent_protocol import PORT_NAME
 DEVICE_ADDRESS = "05.0"
 """Where the first VGPU-STUB device sits: 0000:00:05.0; further ones follow in the next slots."""
 
+ROOT_PORT_DEVICE_ADDRESS = "0000:01:00.0"
+"""Where the first device sits behind a root port, which the firmware makes bus 1."""
+
 SHARED_FOLDER_PATH = "/mnt/host"
 """Where the guest finds the shared folder."""
 
@@ -58,6 +61,8 @@ class Machine:
         vfio_user_sockets: One device server each.
         virtiofs_socket: The shared folder's server, if there is one.
         kernel_arguments: Added to the kernel's command line.
+        root_port: Put each device behind a PCI Express root port of its own, `port0` and so on,
+            which has link registers and reports errors (AER).
     """
 
     command: Sequence[str]
@@ -75,6 +80,7 @@ class Machine:
     vfio_user_sockets: Sequence[Path] = ()
     virtiofs_socket: Path | None = None
     kernel_arguments: Sequence[str] = ()
+    root_port: bool = False
 
 
 def build_command(machine: Machine) -> list[str]:
@@ -153,10 +159,20 @@ def _vfio_user(machine: Machine) -> list[str]:
     slot, function = (int(part, 16) for part in DEVICE_ADDRESS.split("."))
     options: list[str] = []
     for number, path in enumerate(machine.vfio_user_sockets):
+        place: dict[str, object] = {"addr": f"{slot + number:02x}.{function}"}
+        if machine.root_port:
+            port = {
+                "driver": "pcie-root-port",
+                "id": f"port{number}",
+                "chassis": number + 1,
+                **place,
+            }
+            options += ["-device", json.dumps(port)]
+            place = {"bus": f"port{number}", "addr": "00.0"}
         device = {
             "driver": "vfio-user-pci",
             "id": f"vgpu{number}",
-            "addr": f"{slot + number:02x}.{function}",
+            **place,
             "socket": {"type": "unix", "path": str(path)},
         }
         options += ["-device", json.dumps(device)]

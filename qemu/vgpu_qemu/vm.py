@@ -69,6 +69,8 @@ class VmConfig:
         timeout: Seconds that the machine may live; None for no limit.
         console_log: Where to keep the console log; without it, it goes with the machine.
         kernel_arguments: Added to the kernel's command line.
+        root_port: Put each device behind a PCI Express root port of its own, `port0` and so on, so
+            that its errors can be reported (AER); the first device is then 0000:01:00.0.
     """
 
     kernel: str = DEFAULT_KERNEL
@@ -85,6 +87,7 @@ class VmConfig:
     timeout: float | None = None
     console_log: Path | None = None
     kernel_arguments: Sequence[str] = ()
+    root_port: bool = False
 
 
 @dataclass(frozen=True)
@@ -322,6 +325,7 @@ class Vm:
                     vfio_user_sockets=self.config.vfio_user_sockets,
                     virtiofs_socket=shared,
                     kernel_arguments=self.config.kernel_arguments,
+                    root_port=self.config.root_port,
                 )
             )
             self._process = ChildProcess(

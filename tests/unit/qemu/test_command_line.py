@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 from vgpu_qemu.command_line import Machine, build_command
@@ -59,6 +60,19 @@ def test_first_device_is_at_slot_5_and_memory_is_shared() -> None:
         '"socket": {"type": "unix", "path": "/run/a.sock"}}'
     )
     assert "memory-backend-memfd,id=mem,size=1024M,share=on" in command
+
+
+def test_a_root_port_takes_the_place_of_the_device_that_is_put_behind_it() -> None:
+    machine = dataclasses.replace(
+        PLAIN, vfio_user_sockets=[Path("/run/a.sock"), Path("/run/b.sock")], root_port=True
+    )
+    devices = [json.loads(word) for word in build_command(machine) if word.startswith("{")]
+    assert [(device["id"], device.get("bus"), device["addr"]) for device in devices] == [
+        ("port0", None, "05.0"),
+        ("vgpu0", "port0", "00.0"),
+        ("port1", None, "06.0"),
+        ("vgpu1", "port1", "00.0"),
+    ]
 
 
 def test_chosen_processor_replaces_the_default() -> None:
