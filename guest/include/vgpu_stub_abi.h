@@ -155,7 +155,8 @@
 
 /* Device status (DEVICE_STATUS) */
 #define VGPU_STATUS_BYTES 0x1000 /* bytes of a reply: struct vgpu_device_status and what follows it */
-#define VGPU_STATUS_PROCESSES 0x76 /* most processes that a reply lists */
+#define VGPU_STATUS_EVENTS 0x10 /* events that a reply holds: the last ones */
+#define VGPU_STATUS_PROCESSES 0x6c /* most processes that a reply lists */
 #define VGPU_KNOWN_MEMORY_TOTAL 1 /* `memory_total` holds a value */
 #define VGPU_KNOWN_MEMORY_USED 2 /* `memory_used` holds a value */
 #define VGPU_KNOWN_MEMORY_FREE 4 /* `memory_free` holds a value */
@@ -168,46 +169,50 @@
 #define VGPU_KNOWN_ECC_VOLATILE_UNCORRECTED 0x200 /* `ecc_volatile_uncorrected` holds a value */
 #define VGPU_KNOWN_ECC_AGGREGATE_CORRECTED 0x400 /* `ecc_aggregate_corrected` holds a value */
 #define VGPU_KNOWN_ECC_AGGREGATE_UNCORRECTED 0x800 /* `ecc_aggregate_uncorrected` holds a value */
-#define VGPU_KNOWN_GPU_PERCENT 0x1000 /* `gpu_percent` holds a value */
-#define VGPU_KNOWN_MEMORY_PERCENT 0x2000 /* `memory_percent` holds a value */
-#define VGPU_KNOWN_ENCODER_PERCENT 0x4000 /* `encoder_percent` holds a value */
-#define VGPU_KNOWN_ENCODER_PERIOD_US 0x8000 /* `encoder_period_us` holds a value */
-#define VGPU_KNOWN_DECODER_PERCENT 0x10000 /* `decoder_percent` holds a value */
-#define VGPU_KNOWN_DECODER_PERIOD_US 0x20000 /* `decoder_period_us` holds a value */
-#define VGPU_KNOWN_TEMPERATURE_C 0x40000 /* `temperature_c` holds a value */
-#define VGPU_KNOWN_TEMPERATURE_SLOWDOWN_C 0x80000 /* `temperature_slowdown_c` holds a value */
-#define VGPU_KNOWN_TEMPERATURE_SHUTDOWN_C 0x100000 /* `temperature_shutdown_c` holds a value */
-#define VGPU_KNOWN_FAN_PERCENT 0x200000 /* `fan_percent` holds a value */
-#define VGPU_KNOWN_POWER_MW 0x400000 /* `power_mw` holds a value */
-#define VGPU_KNOWN_POWER_LIMIT_MW 0x800000 /* `power_limit_mw` holds a value */
-#define VGPU_KNOWN_POWER_DEFAULT_LIMIT_MW 0x1000000 /* `power_default_limit_mw` holds a value */
-#define VGPU_KNOWN_POWER_ENFORCED_LIMIT_MW 0x2000000 /* `power_enforced_limit_mw` holds a value */
-#define VGPU_KNOWN_POWER_MIN_LIMIT_MW 0x4000000 /* `power_min_limit_mw` holds a value */
-#define VGPU_KNOWN_POWER_MAX_LIMIT_MW 0x8000000 /* `power_max_limit_mw` holds a value */
-#define VGPU_KNOWN_CLOCK_GRAPHICS_MHZ 0x10000000 /* `clock_graphics_mhz` holds a value */
-#define VGPU_KNOWN_CLOCK_SM_MHZ 0x20000000 /* `clock_sm_mhz` holds a value */
-#define VGPU_KNOWN_CLOCK_MEMORY_MHZ 0x40000000 /* `clock_memory_mhz` holds a value */
-#define VGPU_KNOWN_CLOCK_VIDEO_MHZ 0x80000000 /* `clock_video_mhz` holds a value */
-#define VGPU_KNOWN_CLOCK_GRAPHICS_MAX_MHZ 0x100000000 /* `clock_graphics_max_mhz` holds a value */
-#define VGPU_KNOWN_CLOCK_SM_MAX_MHZ 0x200000000 /* `clock_sm_max_mhz` holds a value */
-#define VGPU_KNOWN_CLOCK_MEMORY_MAX_MHZ 0x400000000 /* `clock_memory_max_mhz` holds a value */
-#define VGPU_KNOWN_CLOCK_VIDEO_MAX_MHZ 0x800000000 /* `clock_video_max_mhz` holds a value */
-#define VGPU_KNOWN_PERFORMANCE_STATE 0x1000000000 /* `performance_state` holds a value */
-#define VGPU_KNOWN_ECC_MODE 0x2000000000 /* `ecc_mode` holds a value */
-#define VGPU_KNOWN_ECC_MODE_PENDING 0x4000000000 /* `ecc_mode_pending` holds a value */
-#define VGPU_KNOWN_PCIE_GENERATION 0x8000000000 /* `pcie_generation` holds a value */
-#define VGPU_KNOWN_PCIE_GENERATION_MAX 0x10000000000 /* `pcie_generation_max` holds a value */
-#define VGPU_KNOWN_PCIE_WIDTH 0x20000000000 /* `pcie_width` holds a value */
-#define VGPU_KNOWN_PCIE_WIDTH_MAX 0x40000000000 /* `pcie_width_max` holds a value */
-#define VGPU_KNOWN_PCIE_REPLAYS 0x80000000000 /* `pcie_replays` holds a value */
-#define VGPU_KNOWN_PERSISTENCE_MODE 0x100000000000 /* `persistence_mode` holds a value */
-#define VGPU_KNOWN_MIG_MODE 0x200000000000 /* `mig_mode` holds a value */
-#define VGPU_KNOWN_MIG_MODE_PENDING 0x400000000000 /* `mig_mode_pending` holds a value */
-#define VGPU_KNOWN_BRAND 0x800000000000 /* `brand` holds a value */
-#define VGPU_KNOWN_ARCHITECTURE 0x1000000000000 /* `architecture` holds a value */
-#define VGPU_KNOWN_CORES 0x2000000000000 /* `cores` holds a value */
-#define VGPU_KNOWN_MEMORY_BUS_BITS 0x4000000000000 /* `memory_bus_bits` holds a value */
-#define VGPU_KNOWN_PROCESS_USE 0x8000000000000 /* `process_use` holds a value */
+#define VGPU_KNOWN_ECC_MEMORY_VOLATILE_CORRECTED 0x1000 /* `ecc_memory_volatile_corrected` holds a value */
+#define VGPU_KNOWN_ECC_MEMORY_VOLATILE_UNCORRECTED 0x2000 /* `ecc_memory_volatile_uncorrected` holds a value */
+#define VGPU_KNOWN_ECC_MEMORY_AGGREGATE_CORRECTED 0x4000 /* `ecc_memory_aggregate_corrected` holds a value */
+#define VGPU_KNOWN_ECC_MEMORY_AGGREGATE_UNCORRECTED 0x8000 /* `ecc_memory_aggregate_uncorrected` holds a value */
+#define VGPU_KNOWN_GPU_PERCENT 0x10000 /* `gpu_percent` holds a value */
+#define VGPU_KNOWN_MEMORY_PERCENT 0x20000 /* `memory_percent` holds a value */
+#define VGPU_KNOWN_ENCODER_PERCENT 0x40000 /* `encoder_percent` holds a value */
+#define VGPU_KNOWN_ENCODER_PERIOD_US 0x80000 /* `encoder_period_us` holds a value */
+#define VGPU_KNOWN_DECODER_PERCENT 0x100000 /* `decoder_percent` holds a value */
+#define VGPU_KNOWN_DECODER_PERIOD_US 0x200000 /* `decoder_period_us` holds a value */
+#define VGPU_KNOWN_TEMPERATURE_C 0x400000 /* `temperature_c` holds a value */
+#define VGPU_KNOWN_TEMPERATURE_SLOWDOWN_C 0x800000 /* `temperature_slowdown_c` holds a value */
+#define VGPU_KNOWN_TEMPERATURE_SHUTDOWN_C 0x1000000 /* `temperature_shutdown_c` holds a value */
+#define VGPU_KNOWN_FAN_PERCENT 0x2000000 /* `fan_percent` holds a value */
+#define VGPU_KNOWN_POWER_MW 0x4000000 /* `power_mw` holds a value */
+#define VGPU_KNOWN_POWER_LIMIT_MW 0x8000000 /* `power_limit_mw` holds a value */
+#define VGPU_KNOWN_POWER_DEFAULT_LIMIT_MW 0x10000000 /* `power_default_limit_mw` holds a value */
+#define VGPU_KNOWN_POWER_ENFORCED_LIMIT_MW 0x20000000 /* `power_enforced_limit_mw` holds a value */
+#define VGPU_KNOWN_POWER_MIN_LIMIT_MW 0x40000000 /* `power_min_limit_mw` holds a value */
+#define VGPU_KNOWN_POWER_MAX_LIMIT_MW 0x80000000 /* `power_max_limit_mw` holds a value */
+#define VGPU_KNOWN_CLOCK_GRAPHICS_MHZ 0x100000000 /* `clock_graphics_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_SM_MHZ 0x200000000 /* `clock_sm_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_MEMORY_MHZ 0x400000000 /* `clock_memory_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_VIDEO_MHZ 0x800000000 /* `clock_video_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_GRAPHICS_MAX_MHZ 0x1000000000 /* `clock_graphics_max_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_SM_MAX_MHZ 0x2000000000 /* `clock_sm_max_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_MEMORY_MAX_MHZ 0x4000000000 /* `clock_memory_max_mhz` holds a value */
+#define VGPU_KNOWN_CLOCK_VIDEO_MAX_MHZ 0x8000000000 /* `clock_video_max_mhz` holds a value */
+#define VGPU_KNOWN_PERFORMANCE_STATE 0x10000000000 /* `performance_state` holds a value */
+#define VGPU_KNOWN_ECC_MODE 0x20000000000 /* `ecc_mode` holds a value */
+#define VGPU_KNOWN_ECC_MODE_PENDING 0x40000000000 /* `ecc_mode_pending` holds a value */
+#define VGPU_KNOWN_PCIE_GENERATION 0x80000000000 /* `pcie_generation` holds a value */
+#define VGPU_KNOWN_PCIE_GENERATION_MAX 0x100000000000 /* `pcie_generation_max` holds a value */
+#define VGPU_KNOWN_PCIE_WIDTH 0x200000000000 /* `pcie_width` holds a value */
+#define VGPU_KNOWN_PCIE_WIDTH_MAX 0x400000000000 /* `pcie_width_max` holds a value */
+#define VGPU_KNOWN_PCIE_REPLAYS 0x800000000000 /* `pcie_replays` holds a value */
+#define VGPU_KNOWN_PERSISTENCE_MODE 0x1000000000000 /* `persistence_mode` holds a value */
+#define VGPU_KNOWN_MIG_MODE 0x2000000000000 /* `mig_mode` holds a value */
+#define VGPU_KNOWN_MIG_MODE_PENDING 0x4000000000000 /* `mig_mode_pending` holds a value */
+#define VGPU_KNOWN_BRAND 0x8000000000000 /* `brand` holds a value */
+#define VGPU_KNOWN_ARCHITECTURE 0x10000000000000 /* `architecture` holds a value */
+#define VGPU_KNOWN_CORES 0x20000000000000 /* `cores` holds a value */
+#define VGPU_KNOWN_MEMORY_BUS_BITS 0x40000000000000 /* `memory_bus_bits` holds a value */
+#define VGPU_KNOWN_PROCESS_USE 0x80000000000000 /* `process_use` holds a value */
 
 /* Opcode ranges */
 #define VGPU_OPCODE_COUNT 0x100 /* opcodes of ordinary channels are below this */
@@ -400,7 +405,7 @@ struct vgpu_scatter_block {
 	__u32 reserved; /* 0 */
 };
 
-/* Reply of DEVICE_STATUS, measured on the host, followed by `process_count` times struct vgpu_device_process. A value that `known` does not name is 0 and means nothing. */
+/* Reply of DEVICE_STATUS, measured on the host, followed by VGPU_STATUS_EVENTS times struct vgpu_device_event and `process_count` times struct vgpu_device_process. A value that `known` does not name is 0 and means nothing. */
 struct vgpu_device_status {
 	__u64 time_us; /* of the host's clock: microseconds since 1970 */
 	__u64 known; /* VGPU_KNOWN_* bits */
@@ -416,6 +421,10 @@ struct vgpu_device_status {
 	__u64 ecc_volatile_uncorrected; /* errors since the host's driver was loaded */
 	__u64 ecc_aggregate_corrected; /* errors in the life of the physical GPU */
 	__u64 ecc_aggregate_uncorrected; /* errors in the life of the physical GPU */
+	__u64 ecc_memory_volatile_corrected; /* of the errors those in device memory */
+	__u64 ecc_memory_volatile_uncorrected; /* of the errors those in device memory */
+	__u64 ecc_memory_aggregate_corrected; /* of the errors those in device memory */
+	__u64 ecc_memory_aggregate_uncorrected; /* of the errors those in device memory */
 	__u32 gpu_percent; /* time in which something was carried out */
 	__u32 memory_percent; /* time in which device memory was read or written */
 	__u32 encoder_percent; /* use of the video encoder */
@@ -456,9 +465,17 @@ struct vgpu_device_status {
 	__u32 cores; /* CUDA cores */
 	__u32 memory_bus_bits; /* width of the memory bus */
 	__u32 process_use; /* 1: the percentages of processes are measured */
+	__u64 event_types; /* nvmlEventType* bits that this device can report */
+	__u64 event_count; /* events so far; number n is entry n % VGPU_STATUS_EVENTS of the events */
 	__u32 sample_period_us; /* over which utilisation was measured */
 	__u32 process_count; /* processes that follow, at most VGPU_STATUS_PROCESSES */
 	__u8 driver_version[32]; /* of the host's GPU driver, NUL-terminated */
+};
+
+/* One event in a DEVICE_STATUS reply. */
+struct vgpu_device_event {
+	__u64 type; /* nvmlEventType* bit */
+	__u64 data; /* what NVML gives as eventData: of an Xid error its number */
 };
 
 /* One channel in a DEVICE_STATUS reply. */
@@ -939,7 +956,8 @@ static_assert(sizeof(struct vgpu_parameter_info) == 8, "vgpu_parameter_info");
 static_assert(sizeof(struct vgpu_link_part) == 16, "vgpu_link_part");
 static_assert(sizeof(struct vgpu_scatter_entry) == 16, "vgpu_scatter_entry");
 static_assert(sizeof(struct vgpu_scatter_block) == 16, "vgpu_scatter_block");
-static_assert(sizeof(struct vgpu_device_status) == 312, "vgpu_device_status");
+static_assert(sizeof(struct vgpu_device_status) == 360, "vgpu_device_status");
+static_assert(sizeof(struct vgpu_device_event) == 16, "vgpu_device_event");
 static_assert(sizeof(struct vgpu_device_process) == 32, "vgpu_device_process");
 static_assert(sizeof(struct vgpu_cmd_nop) == 16,
 	      "vgpu_cmd_nop");

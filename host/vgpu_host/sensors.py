@@ -48,6 +48,42 @@ _QUERIES: Final[dict[str, _Query]] = {
         ("NVML_MEMORY_ERROR_TYPE_UNCORRECTED", "NVML_AGGREGATE_ECC"),
         None,
     ),
+    "ecc_memory_volatile_corrected": (
+        "nvmlDeviceGetMemoryErrorCounter",
+        (
+            "NVML_MEMORY_ERROR_TYPE_CORRECTED",
+            "NVML_VOLATILE_ECC",
+            "NVML_MEMORY_LOCATION_DEVICE_MEMORY",
+        ),
+        None,
+    ),
+    "ecc_memory_volatile_uncorrected": (
+        "nvmlDeviceGetMemoryErrorCounter",
+        (
+            "NVML_MEMORY_ERROR_TYPE_UNCORRECTED",
+            "NVML_VOLATILE_ECC",
+            "NVML_MEMORY_LOCATION_DEVICE_MEMORY",
+        ),
+        None,
+    ),
+    "ecc_memory_aggregate_corrected": (
+        "nvmlDeviceGetMemoryErrorCounter",
+        (
+            "NVML_MEMORY_ERROR_TYPE_CORRECTED",
+            "NVML_AGGREGATE_ECC",
+            "NVML_MEMORY_LOCATION_DEVICE_MEMORY",
+        ),
+        None,
+    ),
+    "ecc_memory_aggregate_uncorrected": (
+        "nvmlDeviceGetMemoryErrorCounter",
+        (
+            "NVML_MEMORY_ERROR_TYPE_UNCORRECTED",
+            "NVML_AGGREGATE_ECC",
+            "NVML_MEMORY_LOCATION_DEVICE_MEMORY",
+        ),
+        None,
+    ),
     "gpu_percent": ("nvmlDeviceGetUtilizationRates", (), "gpu"),
     "memory_percent": ("nvmlDeviceGetUtilizationRates", (), "memory"),
     "encoder_percent": ("nvmlDeviceGetEncoderUtilization", (), 0),

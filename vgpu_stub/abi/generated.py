@@ -279,8 +279,10 @@ ATTRIBUTE_ABSENT: Final = -2147483648
 # Device status (DEVICE_STATUS)
 #: bytes of a reply: struct vgpu_device_status and what follows it
 STATUS_BYTES: Final = 0x1000
+#: events that a reply holds: the last ones
+STATUS_EVENTS: Final = 0x10
 #: most processes that a reply lists
-STATUS_PROCESSES: Final = 0x76
+STATUS_PROCESSES: Final = 0x6c
 #: `memory_total` holds a value
 KNOWN_MEMORY_TOTAL: Final = 1
 #: `memory_used` holds a value
@@ -305,86 +307,94 @@ KNOWN_ECC_VOLATILE_UNCORRECTED: Final = 0x200
 KNOWN_ECC_AGGREGATE_CORRECTED: Final = 0x400
 #: `ecc_aggregate_uncorrected` holds a value
 KNOWN_ECC_AGGREGATE_UNCORRECTED: Final = 0x800
+#: `ecc_memory_volatile_corrected` holds a value
+KNOWN_ECC_MEMORY_VOLATILE_CORRECTED: Final = 0x1000
+#: `ecc_memory_volatile_uncorrected` holds a value
+KNOWN_ECC_MEMORY_VOLATILE_UNCORRECTED: Final = 0x2000
+#: `ecc_memory_aggregate_corrected` holds a value
+KNOWN_ECC_MEMORY_AGGREGATE_CORRECTED: Final = 0x4000
+#: `ecc_memory_aggregate_uncorrected` holds a value
+KNOWN_ECC_MEMORY_AGGREGATE_UNCORRECTED: Final = 0x8000
 #: `gpu_percent` holds a value
-KNOWN_GPU_PERCENT: Final = 0x1000
+KNOWN_GPU_PERCENT: Final = 0x10000
 #: `memory_percent` holds a value
-KNOWN_MEMORY_PERCENT: Final = 0x2000
+KNOWN_MEMORY_PERCENT: Final = 0x20000
 #: `encoder_percent` holds a value
-KNOWN_ENCODER_PERCENT: Final = 0x4000
+KNOWN_ENCODER_PERCENT: Final = 0x40000
 #: `encoder_period_us` holds a value
-KNOWN_ENCODER_PERIOD_US: Final = 0x8000
+KNOWN_ENCODER_PERIOD_US: Final = 0x80000
 #: `decoder_percent` holds a value
-KNOWN_DECODER_PERCENT: Final = 0x10000
+KNOWN_DECODER_PERCENT: Final = 0x100000
 #: `decoder_period_us` holds a value
-KNOWN_DECODER_PERIOD_US: Final = 0x20000
+KNOWN_DECODER_PERIOD_US: Final = 0x200000
 #: `temperature_c` holds a value
-KNOWN_TEMPERATURE_C: Final = 0x40000
+KNOWN_TEMPERATURE_C: Final = 0x400000
 #: `temperature_slowdown_c` holds a value
-KNOWN_TEMPERATURE_SLOWDOWN_C: Final = 0x80000
+KNOWN_TEMPERATURE_SLOWDOWN_C: Final = 0x800000
 #: `temperature_shutdown_c` holds a value
-KNOWN_TEMPERATURE_SHUTDOWN_C: Final = 0x100000
+KNOWN_TEMPERATURE_SHUTDOWN_C: Final = 0x1000000
 #: `fan_percent` holds a value
-KNOWN_FAN_PERCENT: Final = 0x200000
+KNOWN_FAN_PERCENT: Final = 0x2000000
 #: `power_mw` holds a value
-KNOWN_POWER_MW: Final = 0x400000
+KNOWN_POWER_MW: Final = 0x4000000
 #: `power_limit_mw` holds a value
-KNOWN_POWER_LIMIT_MW: Final = 0x800000
+KNOWN_POWER_LIMIT_MW: Final = 0x8000000
 #: `power_default_limit_mw` holds a value
-KNOWN_POWER_DEFAULT_LIMIT_MW: Final = 0x1000000
+KNOWN_POWER_DEFAULT_LIMIT_MW: Final = 0x10000000
 #: `power_enforced_limit_mw` holds a value
-KNOWN_POWER_ENFORCED_LIMIT_MW: Final = 0x2000000
+KNOWN_POWER_ENFORCED_LIMIT_MW: Final = 0x20000000
 #: `power_min_limit_mw` holds a value
-KNOWN_POWER_MIN_LIMIT_MW: Final = 0x4000000
+KNOWN_POWER_MIN_LIMIT_MW: Final = 0x40000000
 #: `power_max_limit_mw` holds a value
-KNOWN_POWER_MAX_LIMIT_MW: Final = 0x8000000
+KNOWN_POWER_MAX_LIMIT_MW: Final = 0x80000000
 #: `clock_graphics_mhz` holds a value
-KNOWN_CLOCK_GRAPHICS_MHZ: Final = 0x10000000
+KNOWN_CLOCK_GRAPHICS_MHZ: Final = 0x100000000
 #: `clock_sm_mhz` holds a value
-KNOWN_CLOCK_SM_MHZ: Final = 0x20000000
+KNOWN_CLOCK_SM_MHZ: Final = 0x200000000
 #: `clock_memory_mhz` holds a value
-KNOWN_CLOCK_MEMORY_MHZ: Final = 0x40000000
+KNOWN_CLOCK_MEMORY_MHZ: Final = 0x400000000
 #: `clock_video_mhz` holds a value
-KNOWN_CLOCK_VIDEO_MHZ: Final = 0x80000000
+KNOWN_CLOCK_VIDEO_MHZ: Final = 0x800000000
 #: `clock_graphics_max_mhz` holds a value
-KNOWN_CLOCK_GRAPHICS_MAX_MHZ: Final = 0x100000000
+KNOWN_CLOCK_GRAPHICS_MAX_MHZ: Final = 0x1000000000
 #: `clock_sm_max_mhz` holds a value
-KNOWN_CLOCK_SM_MAX_MHZ: Final = 0x200000000
+KNOWN_CLOCK_SM_MAX_MHZ: Final = 0x2000000000
 #: `clock_memory_max_mhz` holds a value
-KNOWN_CLOCK_MEMORY_MAX_MHZ: Final = 0x400000000
+KNOWN_CLOCK_MEMORY_MAX_MHZ: Final = 0x4000000000
 #: `clock_video_max_mhz` holds a value
-KNOWN_CLOCK_VIDEO_MAX_MHZ: Final = 0x800000000
+KNOWN_CLOCK_VIDEO_MAX_MHZ: Final = 0x8000000000
 #: `performance_state` holds a value
-KNOWN_PERFORMANCE_STATE: Final = 0x1000000000
+KNOWN_PERFORMANCE_STATE: Final = 0x10000000000
 #: `ecc_mode` holds a value
-KNOWN_ECC_MODE: Final = 0x2000000000
+KNOWN_ECC_MODE: Final = 0x20000000000
 #: `ecc_mode_pending` holds a value
-KNOWN_ECC_MODE_PENDING: Final = 0x4000000000
+KNOWN_ECC_MODE_PENDING: Final = 0x40000000000
 #: `pcie_generation` holds a value
-KNOWN_PCIE_GENERATION: Final = 0x8000000000
+KNOWN_PCIE_GENERATION: Final = 0x80000000000
 #: `pcie_generation_max` holds a value
-KNOWN_PCIE_GENERATION_MAX: Final = 0x10000000000
+KNOWN_PCIE_GENERATION_MAX: Final = 0x100000000000
 #: `pcie_width` holds a value
-KNOWN_PCIE_WIDTH: Final = 0x20000000000
+KNOWN_PCIE_WIDTH: Final = 0x200000000000
 #: `pcie_width_max` holds a value
-KNOWN_PCIE_WIDTH_MAX: Final = 0x40000000000
+KNOWN_PCIE_WIDTH_MAX: Final = 0x400000000000
 #: `pcie_replays` holds a value
-KNOWN_PCIE_REPLAYS: Final = 0x80000000000
+KNOWN_PCIE_REPLAYS: Final = 0x800000000000
 #: `persistence_mode` holds a value
-KNOWN_PERSISTENCE_MODE: Final = 0x100000000000
+KNOWN_PERSISTENCE_MODE: Final = 0x1000000000000
 #: `mig_mode` holds a value
-KNOWN_MIG_MODE: Final = 0x200000000000
+KNOWN_MIG_MODE: Final = 0x2000000000000
 #: `mig_mode_pending` holds a value
-KNOWN_MIG_MODE_PENDING: Final = 0x400000000000
+KNOWN_MIG_MODE_PENDING: Final = 0x4000000000000
 #: `brand` holds a value
-KNOWN_BRAND: Final = 0x800000000000
+KNOWN_BRAND: Final = 0x8000000000000
 #: `architecture` holds a value
-KNOWN_ARCHITECTURE: Final = 0x1000000000000
+KNOWN_ARCHITECTURE: Final = 0x10000000000000
 #: `cores` holds a value
-KNOWN_CORES: Final = 0x2000000000000
+KNOWN_CORES: Final = 0x20000000000000
 #: `memory_bus_bits` holds a value
-KNOWN_MEMORY_BUS_BITS: Final = 0x4000000000000
+KNOWN_MEMORY_BUS_BITS: Final = 0x40000000000000
 #: `process_use` holds a value
-KNOWN_PROCESS_USE: Final = 0x8000000000000
+KNOWN_PROCESS_USE: Final = 0x80000000000000
 
 # Opcode ranges
 #: opcodes of ordinary channels are below this
@@ -580,7 +590,7 @@ SCATTER_BLOCK_OFFSETS: Final = {
     "reserved": 12,
 }
 
-DEVICE_STATUS: Final = Struct('<QQQQQQQQQQQQQQIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIII32s')
+DEVICE_STATUS: Final = Struct('<QQQQQQQQQQQQQQQQQQIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIQQII32s')
 DEVICE_STATUS_OFFSETS: Final = {
     "time_us": 0,
     "known": 8,
@@ -596,49 +606,61 @@ DEVICE_STATUS_OFFSETS: Final = {
     "ecc_volatile_uncorrected": 88,
     "ecc_aggregate_corrected": 96,
     "ecc_aggregate_uncorrected": 104,
-    "gpu_percent": 112,
-    "memory_percent": 116,
-    "encoder_percent": 120,
-    "encoder_period_us": 124,
-    "decoder_percent": 128,
-    "decoder_period_us": 132,
-    "temperature_c": 136,
-    "temperature_slowdown_c": 140,
-    "temperature_shutdown_c": 144,
-    "fan_percent": 148,
-    "power_mw": 152,
-    "power_limit_mw": 156,
-    "power_default_limit_mw": 160,
-    "power_enforced_limit_mw": 164,
-    "power_min_limit_mw": 168,
-    "power_max_limit_mw": 172,
-    "clock_graphics_mhz": 176,
-    "clock_sm_mhz": 180,
-    "clock_memory_mhz": 184,
-    "clock_video_mhz": 188,
-    "clock_graphics_max_mhz": 192,
-    "clock_sm_max_mhz": 196,
-    "clock_memory_max_mhz": 200,
-    "clock_video_max_mhz": 204,
-    "performance_state": 208,
-    "ecc_mode": 212,
-    "ecc_mode_pending": 216,
-    "pcie_generation": 220,
-    "pcie_generation_max": 224,
-    "pcie_width": 228,
-    "pcie_width_max": 232,
-    "pcie_replays": 236,
-    "persistence_mode": 240,
-    "mig_mode": 244,
-    "mig_mode_pending": 248,
-    "brand": 252,
-    "architecture": 256,
-    "cores": 260,
-    "memory_bus_bits": 264,
-    "process_use": 268,
-    "sample_period_us": 272,
-    "process_count": 276,
-    "driver_version": 280,
+    "ecc_memory_volatile_corrected": 112,
+    "ecc_memory_volatile_uncorrected": 120,
+    "ecc_memory_aggregate_corrected": 128,
+    "ecc_memory_aggregate_uncorrected": 136,
+    "gpu_percent": 144,
+    "memory_percent": 148,
+    "encoder_percent": 152,
+    "encoder_period_us": 156,
+    "decoder_percent": 160,
+    "decoder_period_us": 164,
+    "temperature_c": 168,
+    "temperature_slowdown_c": 172,
+    "temperature_shutdown_c": 176,
+    "fan_percent": 180,
+    "power_mw": 184,
+    "power_limit_mw": 188,
+    "power_default_limit_mw": 192,
+    "power_enforced_limit_mw": 196,
+    "power_min_limit_mw": 200,
+    "power_max_limit_mw": 204,
+    "clock_graphics_mhz": 208,
+    "clock_sm_mhz": 212,
+    "clock_memory_mhz": 216,
+    "clock_video_mhz": 220,
+    "clock_graphics_max_mhz": 224,
+    "clock_sm_max_mhz": 228,
+    "clock_memory_max_mhz": 232,
+    "clock_video_max_mhz": 236,
+    "performance_state": 240,
+    "ecc_mode": 244,
+    "ecc_mode_pending": 248,
+    "pcie_generation": 252,
+    "pcie_generation_max": 256,
+    "pcie_width": 260,
+    "pcie_width_max": 264,
+    "pcie_replays": 268,
+    "persistence_mode": 272,
+    "mig_mode": 276,
+    "mig_mode_pending": 280,
+    "brand": 284,
+    "architecture": 288,
+    "cores": 292,
+    "memory_bus_bits": 296,
+    "process_use": 300,
+    "event_types": 304,
+    "event_count": 312,
+    "sample_period_us": 320,
+    "process_count": 324,
+    "driver_version": 328,
+}
+
+DEVICE_EVENT: Final = Struct('<QQ')
+DEVICE_EVENT_OFFSETS: Final = {
+    "type": 0,
+    "data": 8,
 }
 
 DEVICE_PROCESS: Final = Struct('<QIIIIII')

@@ -40,6 +40,10 @@ _MEASURED: Final = (
     u64("ecc_volatile_uncorrected", "errors since the host's driver was loaded"),
     u64("ecc_aggregate_corrected", "errors in the life of the physical GPU"),
     u64("ecc_aggregate_uncorrected", "errors in the life of the physical GPU"),
+    u64("ecc_memory_volatile_corrected", "of the errors those in device memory"),
+    u64("ecc_memory_volatile_uncorrected", "of the errors those in device memory"),
+    u64("ecc_memory_aggregate_corrected", "of the errors those in device memory"),
+    u64("ecc_memory_aggregate_uncorrected", "of the errors those in device memory"),
     u32("gpu_percent", "time in which something was carried out"),
     u32("memory_percent", "time in which device memory was read or written"),
     u32("encoder_percent", "use of the video encoder"),
@@ -263,7 +267,8 @@ CONSTANTS: Final = (
     *constants(
         "Device status (DEVICE_STATUS)",
         ("STATUS_BYTES", 4096, "bytes of a reply: struct vgpu_device_status and what follows it"),
-        ("STATUS_PROCESSES", 118, "most processes that a reply lists"),
+        ("STATUS_EVENTS", 16, "events that a reply holds: the last ones"),
+        ("STATUS_PROCESSES", 108, "most processes that a reply lists"),
         *(
             (f"KNOWN_{member.name.upper()}", 1 << bit, f"`{member.name}` holds a value")
             for bit, member in enumerate(_MEASURED)
@@ -451,15 +456,27 @@ SCATTER_BLOCK: Final = Structure(
 
 DEVICE_STATUS: Final = Structure(
     "device_status",
-    "Reply of DEVICE_STATUS, measured on the host, followed by `process_count` times"
-    " struct vgpu_device_process. A value that `known` does not name is 0 and means nothing.",
+    "Reply of DEVICE_STATUS, measured on the host, followed by VGPU_STATUS_EVENTS times"
+    " struct vgpu_device_event and `process_count` times struct vgpu_device_process. A value that"
+    " `known` does not name is 0 and means nothing.",
     (
         u64("time_us", "of the host's clock: microseconds since 1970"),
         u64("known", "VGPU_KNOWN_* bits"),
         *_MEASURED,
+        u64("event_types", "nvmlEventType* bits that this device can report"),
+        u64("event_count", "events so far; number n is entry n % VGPU_STATUS_EVENTS of the events"),
         u32("sample_period_us", "over which utilisation was measured"),
         u32("process_count", "processes that follow, at most VGPU_STATUS_PROCESSES"),
         u8("driver_version", "of the host's GPU driver, NUL-terminated", 32),
+    ),
+)
+
+DEVICE_EVENT: Final = Structure(
+    "device_event",
+    "One event in a DEVICE_STATUS reply.",
+    (
+        u64("type", "nvmlEventType* bit"),
+        u64("data", "what NVML gives as eventData: of an Xid error its number"),
     ),
 )
 
@@ -492,5 +509,6 @@ STRUCTURES: Final = (
     SCATTER_ENTRY,
     SCATTER_BLOCK,
     DEVICE_STATUS,
+    DEVICE_EVENT,
     DEVICE_PROCESS,
 )

@@ -16,6 +16,8 @@ _FIELDS: Final = tuple(abi.DEVICE_STATUS_OFFSETS)
 _FIXED: Final = (
     "time_us",
     "known",
+    "event_types",
+    "event_count",
     "sample_period_us",
     "process_count",
     "driver_version",
@@ -54,6 +56,13 @@ class DeviceProcess:
     use: ProcessUse
 
 
+class DeviceEvent(NamedTuple):
+    """Something that happened to the device, as NVML's events name it."""
+
+    type: int  #: nvmlEventType* bit
+    data: int = 0  #: eventData: of an Xid error its number
+
+
 @dataclass(frozen=True)
 class DeviceStatus:
     """One measurement.
@@ -64,6 +73,9 @@ class DeviceStatus:
         sample_period_us: Time over which utilisation was measured.
         measured: Values by member of `struct vgpu_device_status`; what is missing is not known.
         processes: Channels; those after the first STATUS_PROCESSES are not carried.
+        event_types: nvmlEventType* bits that this device can report.
+        event_count: Events since the device was made.
+        events: The last of them, oldest first; at most STATUS_EVENTS are carried.
     """
 
     time_us: int
@@ -71,6 +83,9 @@ class DeviceStatus:
     sample_period_us: int
     measured: Mapping[str, int] = field(default_factory=dict)
     processes: tuple[DeviceProcess, ...] = ()
+    event_types: int = 0
+    event_count: int = 0
+    events: tuple[DeviceEvent, ...] = ()
 
     def pack(self) -> bytes:
         """As the guest gets it: STATUS_BYTES long.
@@ -88,19 +103,29 @@ class DeviceStatus:
         values["known"] = known
         values["sample_period_us"] = self.sample_period_us
         values["process_count"] = len(listed)
+        values["event_types"] = self.event_types
+        values["event_count"] = self.event_count
         values["driver_version"] = self.driver_version.encode()[:31]
-        rows = b"".join(
+        ring = [DeviceEvent(0)] * abi.STATUS_EVENTS
+        for age, event in enumerate(reversed(self.events[-abi.STATUS_EVENTS :]), start=1):
+            ring[(self.event_count - age) % abi.STATUS_EVENTS] = event
+        reply = [abi.DEVICE_STATUS.pack(*values.values())]
+        reply += [abi.DEVICE_EVENT.pack(*event) for event in ring]
+        reply += [
             abi.DEVICE_PROCESS.pack(row.memory_bytes, row.pid, row.channel, *row.use)
             for row in listed
-        )
-        return (abi.DEVICE_STATUS.pack(*values.values()) + rows).ljust(abi.STATUS_BYTES, b"\0")
+        ]
+        return b"".join(reply).ljust(abi.STATUS_BYTES, b"\0")
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The inverse of `pack`."""
         values = dict(zip(_FIELDS, abi.DEVICE_STATUS.unpack_from(data), strict=True))
-        start, size = abi.DEVICE_STATUS.size, abi.DEVICE_PROCESS.size
-        rows = data[start : start + values["process_count"] * size]
+        start = abi.DEVICE_STATUS.size
+        end = start + abi.STATUS_EVENTS * abi.DEVICE_EVENT.size
+        ring = [DeviceEvent(*fields) for fields in abi.DEVICE_EVENT.iter_unpack(data[start:end])]
+        rows = data[end : end + values["process_count"] * abi.DEVICE_PROCESS.size]
+        count = values["event_count"]
         return cls(
             values["time_us"],
             values["driver_version"].rstrip(b"\0").decode(),
@@ -109,6 +134,12 @@ class DeviceStatus:
             tuple(
                 DeviceProcess(pid, channel, memory, ProcessUse(*use))
                 for memory, pid, channel, *use in abi.DEVICE_PROCESS.iter_unpack(rows)
+            ),
+            values["event_types"],
+            count,
+            tuple(
+                ring[number % abi.STATUS_EVENTS]
+                for number in range(max(0, count - abi.STATUS_EVENTS), count)
             ),
         )
 

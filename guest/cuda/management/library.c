@@ -139,7 +139,7 @@ NVML_API const char *nvmlErrorString(nvmlReturn_t code)
 		[17] = "The operating system has blocked the request",
 		[NVML_ERROR_LIB_RM_VERSION_MISMATCH] = "The device has another ABI than NVML",
 		[19] = "The device is in use",
-		[20] = "Insufficient memory",
+		[NVML_ERROR_MEMORY] = "Insufficient memory",
 		[21] = "No data",
 		[22] = "The operation is not available because ECC is enabled",
 		[23] = "Insufficient resources",

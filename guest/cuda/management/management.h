@@ -23,6 +23,7 @@ struct vgpu_nvml_device {
 /* What the host measured, as the device wrote it. */
 struct vgpu_measurement {
 	struct vgpu_device_status status;
+	struct vgpu_device_event events[VGPU_STATUS_EVENTS];
 	struct vgpu_device_process processes[VGPU_STATUS_PROCESSES];
 };
 

@@ -273,29 +273,66 @@ NVML_API nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, unsigned in
 	return status;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, unsigned int kind,
-						  unsigned int counter, unsigned long long *count)
+static nvmlReturn_t check_ecc(nvmlDevice_t device, unsigned int kind, unsigned int since,
+			      const void *count)
 {
-	struct vgpu_measurement found;
-	bool corrected = kind == NVML_MEMORY_ERROR_TYPE_CORRECTED;
-	bool since_load = counter == NVML_VOLATILE_ECC;
 	nvmlReturn_t status = vgpu_nvml_check_device(device, count);
 
 	if (status != NVML_SUCCESS)
 		return status;
-	if (kind > NVML_MEMORY_ERROR_TYPE_UNCORRECTED || counter > NVML_AGGREGATE_ECC)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	status = vgpu_nvml_measure(__func__, device, count,
-				   since_load ? (corrected ? VGPU_KNOWN_ECC_VOLATILE_CORRECTED
-							   : VGPU_KNOWN_ECC_VOLATILE_UNCORRECTED)
-					      : (corrected ? VGPU_KNOWN_ECC_AGGREGATE_CORRECTED
-							   : VGPU_KNOWN_ECC_AGGREGATE_UNCORRECTED),
-				   &found);
+	return kind > NVML_MEMORY_ERROR_TYPE_UNCORRECTED || since > NVML_AGGREGATE_ECC
+		       ? NVML_ERROR_INVALID_ARGUMENT
+		       : NVML_SUCCESS;
+}
+
+NVML_API nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, unsigned int kind,
+						  unsigned int since, unsigned long long *count)
+{
+	static const uint64_t known[2][2] = {
+		{ VGPU_KNOWN_ECC_VOLATILE_CORRECTED, VGPU_KNOWN_ECC_AGGREGATE_CORRECTED },
+		{ VGPU_KNOWN_ECC_VOLATILE_UNCORRECTED, VGPU_KNOWN_ECC_AGGREGATE_UNCORRECTED },
+	};
+	struct vgpu_measurement found;
+	nvmlReturn_t status = check_ecc(device, kind, since, count);
+
 	if (status == NVML_SUCCESS)
-		*count = since_load ? (corrected ? found.status.ecc_volatile_corrected
-						 : found.status.ecc_volatile_uncorrected)
-				    : (corrected ? found.status.ecc_aggregate_corrected
-						 : found.status.ecc_aggregate_uncorrected);
+		status = vgpu_nvml_measure(__func__, device, count, known[kind][since], &found);
+	if (status == NVML_SUCCESS)
+		*count = (const uint64_t[2][2]){
+			{ found.status.ecc_volatile_corrected,
+			  found.status.ecc_aggregate_corrected },
+			{ found.status.ecc_volatile_uncorrected,
+			  found.status.ecc_aggregate_uncorrected },
+		}[kind][since];
+	return status;
+}
+
+NVML_API nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, unsigned int kind,
+						      unsigned int since, unsigned int location,
+						      unsigned long long *count)
+{
+	static const uint64_t known[2][2] = {
+		{ VGPU_KNOWN_ECC_MEMORY_VOLATILE_CORRECTED,
+		  VGPU_KNOWN_ECC_MEMORY_AGGREGATE_CORRECTED },
+		{ VGPU_KNOWN_ECC_MEMORY_VOLATILE_UNCORRECTED,
+		  VGPU_KNOWN_ECC_MEMORY_AGGREGATE_UNCORRECTED },
+	};
+	struct vgpu_measurement found;
+	nvmlReturn_t status = check_ecc(device, kind, since, count);
+
+	if (status == NVML_SUCCESS && location >= NVML_MEMORY_LOCATION_COUNT)
+		status = NVML_ERROR_INVALID_ARGUMENT;
+	if (status == NVML_SUCCESS && location != NVML_MEMORY_LOCATION_DEVICE_MEMORY)
+		status = vgpu_nvml_refuse(__func__);
+	if (status == NVML_SUCCESS)
+		status = vgpu_nvml_measure(__func__, device, count, known[kind][since], &found);
+	if (status == NVML_SUCCESS)
+		*count = (const uint64_t[2][2]){
+			{ found.status.ecc_memory_volatile_corrected,
+			  found.status.ecc_memory_aggregate_corrected },
+			{ found.status.ecc_memory_volatile_uncorrected,
+			  found.status.ecc_memory_aggregate_uncorrected },
+		}[kind][since];
 	return status;
 }
 

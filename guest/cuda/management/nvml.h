@@ -20,11 +20,13 @@ typedef enum {
 	NVML_ERROR_TIMEOUT = 10,
 	NVML_ERROR_GPU_IS_LOST = 15,
 	NVML_ERROR_LIB_RM_VERSION_MISMATCH = 18,
+	NVML_ERROR_MEMORY = 20,
 	NVML_ERROR_ARGUMENT_VERSION_MISMATCH = 25,
 	NVML_ERROR_UNKNOWN = 999,
 } nvmlReturn_t;
 
 typedef struct vgpu_nvml_device *nvmlDevice_t;
+typedef struct vgpu_nvml_event_set *nvmlEventSet_t;
 
 #define NVML_INIT_FLAG_NO_GPUS	 1u
 #define NVML_INIT_FLAG_NO_ATTACH 2u
@@ -37,6 +39,7 @@ enum { NVML_TEMPERATURE_THRESHOLD_COUNT = 8 };
 enum { NVML_CLOCK_GRAPHICS, NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_CLOCK_VIDEO, NVML_CLOCK_COUNT };
 enum { NVML_MEMORY_ERROR_TYPE_CORRECTED, NVML_MEMORY_ERROR_TYPE_UNCORRECTED };
 enum { NVML_VOLATILE_ECC, NVML_AGGREGATE_ECC };
+enum { NVML_MEMORY_LOCATION_DEVICE_MEMORY = 2, NVML_MEMORY_LOCATION_COUNT = 8 };
 
 typedef struct {
 	char busIdLegacy[16];
@@ -112,6 +115,20 @@ typedef struct {
 	unsigned long long value;
 } nvmlFieldValue_t;
 
+typedef struct {
+	nvmlDevice_t device;
+	unsigned long long eventType;
+	unsigned long long eventData;
+} nvmlEventData_v1_t;
+
+typedef struct {
+	nvmlDevice_t device;
+	unsigned long long eventType;
+	unsigned long long eventData;
+	unsigned int gpuInstanceId;
+	unsigned int computeInstanceId;
+} nvmlEventData_t;
+
 static_assert(sizeof(nvmlPciInfo_t) == 68, "nvmlPciInfo_t");
 static_assert(NVML_VERSION(nvmlMemory_v2_t, 2) == 0x2000028, "nvmlMemory_v2_t");
 static_assert(NVML_VERSION(nvmlTemperature_t, 1) == 0x100000c, "nvmlTemperature_v1_t");
@@ -119,5 +136,7 @@ static_assert(sizeof(nvmlProcessInfo_v1_t) == 16, "nvmlProcessInfo_v1_t");
 static_assert(sizeof(nvmlProcessInfo_t) == 24, "nvmlProcessInfo_t");
 static_assert(sizeof(nvmlProcessUtilizationSample_t) == 32, "nvmlProcessUtilizationSample_t");
 static_assert(sizeof(nvmlFieldValue_t) == 40, "nvmlFieldValue_t");
+static_assert(sizeof(nvmlEventData_v1_t) == 24, "nvmlEventData_v1_t");
+static_assert(sizeof(nvmlEventData_t) == 32, "nvmlEventData_t");
 
 #endif /* VGPU_NVML_H */
