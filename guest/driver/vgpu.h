@@ -211,6 +211,8 @@ static inline bool vgpu_client_enter(struct vgpu_client *client, int *section)
 
 /* vgpu_drv.c */
 extern unsigned int vgpu_admin_timeout_ms;
+extern unsigned int vgpu_create_timeout_ms;
+extern unsigned int vgpu_unregister_timeout_ms;
 
 /* vgpu_reset.c */
 int vgpu_state_error(struct vgpu_device *vgpu);

@@ -14,9 +14,6 @@
 #include "vgpu.h"
 #include "vgpu_stub_commands.h"
 
-#define VGPU_CREATE_TIMEOUT_MS	   70000 /* a worker process starts; the device gives it 60 s */
-#define VGPU_UNREGISTER_TIMEOUT_MS 60000 /* queued copies that use the memory end */
-
 struct vgpu_admin_waiter {
 	struct list_head node;
 	struct completion done;
@@ -179,9 +176,32 @@ static bool vgpu_admin_forget(struct vgpu_admin *admin, struct vgpu_admin_waiter
 	return answered;
 }
 
+/* Rings the doorbell once more where the device sleeps in front of commands: it was lost. */
+static void vgpu_admin_nudge(struct vgpu_device *vgpu)
+{
+	struct vgpu_admin *admin = &vgpu->admin;
+	bool asleep = false;
+	int section;
+
+	if (!vgpu_enter(vgpu, &section))
+		return;
+	spin_lock_irq(&admin->lock);
+	if (admin->running) {
+		struct vgpu_channel_control *control = vgpu_admin_control(admin);
+
+		asleep = READ_ONCE(control->sq_head) != admin->sq_tail &&
+			 READ_ONCE(control->sq_sleeping);
+	}
+	spin_unlock_irq(&admin->lock);
+	if (asleep)
+		vgpu_ring_doorbell(vgpu, 0);
+	vgpu_exit(vgpu, section);
+}
+
 /*
- * Waits in steps of a second, because interrupts are hints. The time that the
- * device takes to start a worker is not held against the commands behind it.
+ * Waits in steps of a second, because interrupts are hints and doorbells can
+ * get lost. The time that the device takes to start a worker is not held
+ * against the commands behind it.
  */
 static int vgpu_admin_wait(struct vgpu_device *vgpu, struct vgpu_admin_waiter *waiter,
 			   unsigned int timeout_ms, bool killable)
@@ -201,7 +221,8 @@ static int vgpu_admin_wait(struct vgpu_device *vgpu, struct vgpu_admin_waiter *w
 		vgpu_admin_drain(vgpu);
 		if (left < 0)
 			break;
-		if (READ_ONCE(vgpu->creating) && timeout_ms < VGPU_CREATE_TIMEOUT_MS)
+		vgpu_admin_nudge(vgpu);
+		if (READ_ONCE(vgpu->creating) && timeout_ms < vgpu_create_timeout_ms)
 			deadline = jiffies + msecs_to_jiffies(timeout_ms);
 	}
 	if (vgpu_admin_forget(&vgpu->admin, waiter))
@@ -257,7 +278,7 @@ int vgpu_admin_channel_create(struct vgpu_client *client)
 	if (err)
 		return err;
 	WRITE_ONCE(vgpu->creating, true);
-	err = vgpu_admin_execute(client, &command.header, sizeof(command), VGPU_CREATE_TIMEOUT_MS,
+	err = vgpu_admin_execute(client, &command.header, sizeof(command), vgpu_create_timeout_ms,
 				 false);
 	WRITE_ONCE(vgpu->creating, false);
 	mutex_unlock(&vgpu->create_lock);
@@ -295,7 +316,7 @@ int vgpu_admin_memory_unregister(struct vgpu_client *client, struct vgpu_registr
 	static_assert(sizeof(command) <= VGPU_SLOT_BYTES);
 	command = vgpu_encode_memory_unregister(0, client->channel, registration->id);
 	return vgpu_admin_execute(client, &command.header, sizeof(command),
-				  VGPU_UNREGISTER_TIMEOUT_MS, true);
+				  vgpu_unregister_timeout_ms, true);
 }
 
 /*

@@ -25,6 +25,16 @@ unsigned int vgpu_admin_timeout_ms = 10000;
 module_param_named(admin_timeout_ms, vgpu_admin_timeout_ms, uint, 0644);
 MODULE_PARM_DESC(admin_timeout_ms, "how long the device may take for an admin command");
 
+/* A worker process starts; the device gives it 60 s. */
+unsigned int vgpu_create_timeout_ms = 70000;
+module_param_named(create_timeout_ms, vgpu_create_timeout_ms, uint, 0644);
+MODULE_PARM_DESC(create_timeout_ms, "how long the device may take to open a channel");
+
+/* Queued copies that use the memory end. */
+unsigned int vgpu_unregister_timeout_ms = 60000;
+module_param_named(unregister_timeout_ms, vgpu_unregister_timeout_ms, uint, 0644);
+MODULE_PARM_DESC(unregister_timeout_ms, "how long the device may take to give memory back");
+
 static dev_t vgpu_devt;
 static DEFINE_IDA(vgpu_minors);
 
