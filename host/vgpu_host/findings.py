@@ -102,7 +102,7 @@ class Report:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.findings: dict[tuple[object, ...], Finding] = {}
-        self._path = folder / f"{os.getpid()}.jsonl" if folder else None
+        self._folder = folder
         self._file: int | None = None
         self._counts: dict[tuple[object, ...], int] = {}
 
@@ -117,10 +117,12 @@ class Report:
             self._write(finding)
 
     def _write(self, finding: Finding) -> None:
-        if self._path is None:
+        if self._folder is None:
             return
         if self._file is None:
-            self._file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            # Named only now: the process may be a fork of the one that made this.
+            path = self._folder / f"{os.getpid()}.jsonl"
+            self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         end = os.lseek(self._file, 0, os.SEEK_END)
         head = f'{{"count": {finding.count:{_COUNT_WIDTH}}, '
         rest = finding.to_dict()

@@ -1,8 +1,9 @@
-"""The process that workers are forked from: it has imported what they need, and does nothing else.
+"""The process that workers are forked from: it holds an executor that has never been used.
 
-Starting an interpreter and importing an executor takes most of a second, a fork some milliseconds.
-What a worker makes of its own (executor, memory, threads) it makes after the fork, so workers share
-pages that none of them can change for another, and no descriptor but the standard ones.
+Starting an interpreter and making an executor takes most of a second, a fork some milliseconds.
+Workers share no more than pages that are copied before one of them changes them, and no descriptor
+but the standard ones. The software GPU starts no thread before its first command and its memory is
+private to a process; the physical GPU does not survive a fork, so there each worker makes its own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import traceback
 from types import FrameType
 from typing import Final, NoReturn
 
-from vgpu_host.executors.options import ExecutorOptions, preload
+from vgpu_host.executors.base import Executor
+from vgpu_host.executors.options import ExecutorOptions, make_executor
 from vgpu_host.logs import configure_logging
 from vgpu_host.process import die_with_parent
 from vgpu_host.worker import run_worker
@@ -74,9 +76,12 @@ class WorkerTemplate:
 class _Template:
     """The template itself: forks when told, and collects what has ended."""
 
-    def __init__(self, link: WorkerLink, options: ExecutorOptions) -> None:
+    def __init__(
+        self, link: WorkerLink, options: ExecutorOptions, executor: Executor | None
+    ) -> None:
         self._link = link
         self._options = options
+        self._executor = executor
         self._ended, self._ended_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, _nothing)
         signal.set_wakeup_fd(self._ended_writer, warn_on_full_buffer=False)
@@ -123,7 +128,8 @@ class _Template:
             os.close(self._ended_writer)
             die_with_parent(signal.SIGKILL)
             if os.getppid() == template:
-                status = run_worker(WorkerLink(socket.socket(fileno=link)), self._options)
+                worker_link = WorkerLink(socket.socket(fileno=link))
+                status = run_worker(worker_link, self._options, self._executor)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -160,10 +166,10 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(signal.SIGKILL)
     options = ExecutorOptions.from_json(arguments.executor)
-    preload(options)
+    executor = make_executor(options) if options.name == "software" else None
     gc.freeze()
     try:
-        _Template(WorkerLink(socket.socket(fileno=arguments.link)), options).run()
+        _Template(WorkerLink(socket.socket(fileno=arguments.link)), options, executor).run()
     except LinkClosedError:
         return 0
     return 0

@@ -148,11 +148,14 @@ class Worker:
         return 0
 
 
-def run_worker(link: WorkerLink, options: ExecutorOptions) -> int:
-    """Be a worker at one end of a link; returns the exit status of its process."""
+def run_worker(link: WorkerLink, options: ExecutorOptions, executor: Executor | None) -> int:
+    """Be a worker at one end of a link, with an executor to be made if none is there.
+
+    Returns:
+        The exit status of its process.
+    """
     try:
-        executor = make_executor(options)
-        Worker(link, executor, options.name).run()
+        Worker(link, executor or make_executor(options), options.name).run()
     except LinkClosedError:
         return 0
     except CudaError as error:

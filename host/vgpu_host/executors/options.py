@@ -71,17 +71,6 @@ def why_no_gpu() -> str | None:
     return reason
 
 
-def preload(options: ExecutorOptions) -> None:
-    """Import what `make_executor` is going to need, and start nothing.
-
-    The physical GPU's modules load NVIDIA's driver, which does not take well to a fork.
-    """
-    if options.name == "software":
-        importlib.import_module("vgpu_host.executors.software.executor")
-        cache = importlib.import_module("vgpu_host.executors.software.kernel_cache")
-        cache.package_digest()
-
-
 def make_executor(options: ExecutorOptions) -> Executor:
     """Make the executor that `options` name.
 

@@ -427,11 +427,14 @@ class Watchdog:
         self._lock = threading.Lock()
         self._deadline: float | None = None
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="vgpu-watchdog", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def start_launch(self) -> None:
         """A launch begins now."""
+        if self._thread is None:
+            # Only now: a thread would not be there in a process forked meanwhile.
+            self._thread = threading.Thread(target=self._watch, name="vgpu-watchdog", daemon=True)
+            self._thread.start()
         with self._lock:
             self._deadline = time.monotonic() + self._limit
 
@@ -456,5 +459,6 @@ class Watchdog:
     def close(self) -> None:
         """End the watching thread."""
         self._closed.set()
-        with contextlib.suppress(RuntimeError):
-            self._thread.join()
+        if self._thread is not None:
+            with contextlib.suppress(RuntimeError):
+                self._thread.join()
