@@ -91,5 +91,6 @@ SHAPES: Final = {
     "15m": Shape(9, 256, 4, 2, 768, 32000),
     "100m": Shape(12, 768, 12, 4, 2048, 32000),
     "1b": Shape(16, 2048, 32, 8, 8192, 32000, tied=False),
+    "3b": Shape(28, 3072, 24, 8, 8192, 128256),
 }
 """By name, which is about the number of parameters."""

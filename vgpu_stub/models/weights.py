@@ -2,7 +2,7 @@
 
 Quantised weights are not rounded from anything: blocks of valid form are drawn at random, with
 scales that give the wanted standard deviation. Layouts are those of GGML's `block_q8_0`,
-`block_q4_K` and `block_q6_K`.
+`block_q4_K`, `block_q5_K` and `block_q6_K`.
 """
 
 from __future__ import annotations
@@ -48,19 +48,31 @@ def _q8_0(random: Generator, rows: int, columns: int, deviation: float) -> Weigh
     return np.concatenate([scale, quants.view(np.uint8)], axis=2).reshape(rows, -1)
 
 
-def _q4_k(random: Generator, rows: int, columns: int, deviation: float) -> Weights:
+def _with_minima(
+    random: Generator, rows: int, columns: int, deviation: float, bits: int
+) -> Weights:
+    """Blocks of Q4_K or Q5_K, whose groups of 32 have a scale and a minimum."""
     blocks = columns // 256
-    # A weight is d * scale * q - dmin * minimum, q from 0 to 15: with dmin = 7.5 d and equal scales
-    # and minima its mean is 0 and its deviation d * scale * 4.61.
-    unit = deviation / (_MEAN_SCALE * (255 / 12) ** 0.5)
+    # A weight is d * scale * q - dmin * minimum, q from 0 to `most`: with dmin half of most * d
+    # and equal scales and minima its mean is 0 and its deviation d * scale * that of q.
+    most = (1 << bits) - 1
+    unit = deviation / (_MEAN_SCALE * (((most + 1) ** 2 - 1) / 12) ** 0.5)
     scales = random.integers(*_SCALES, size=(rows, blocks, 8), dtype=np.uint8)
     low, high = scales[..., :4], scales[..., 4:]
     # Six bits each: the first four scales and minima whole, the others with their upper two bits
     # on top of those.
     packed = [low | (high >> 4) << 6, low | (high >> 4) << 6, (high & 15) | (high & 15) << 4]
-    parts = [_half(unit, rows, blocks), _half(7.5 * unit, rows, blocks), *packed]
-    parts.append(_bytes(random, rows, blocks, 128))
+    parts = [_half(unit, rows, blocks), _half(most / 2 * unit, rows, blocks), *packed]
+    parts.append(_bytes(random, rows, blocks, 32 * bits))
     return np.concatenate(parts, axis=2).reshape(rows, -1)
+
+
+def _q4_k(random: Generator, rows: int, columns: int, deviation: float) -> Weights:
+    return _with_minima(random, rows, columns, deviation, 4)
+
+
+def _q5_k(random: Generator, rows: int, columns: int, deviation: float) -> Weights:
+    return _with_minima(random, rows, columns, deviation, 5)
 
 
 def _q6_k(random: Generator, rows: int, columns: int, deviation: float) -> Weights:
@@ -79,6 +91,7 @@ FORMATS: Final[dict[str, tuple[GGMLQuantizationType, _Draw]]] = {
     "f16": (GGMLQuantizationType.F16, _halves),
     "q8_0": (GGMLQuantizationType.Q8_0, _q8_0),
     "q4_k": (GGMLQuantizationType.Q4_K, _q4_k),
+    "q5_k": (GGMLQuantizationType.Q5_K, _q5_k),
     "q6_k": (GGMLQuantizationType.Q6_K, _q6_k),
 }
 """Formats of matrices, by name."""
