@@ -19,6 +19,14 @@ from typing import Final
 
 from vgpu_host.decode import HEADER_BYTES
 from vgpu_host.executors.base import CudaError
+from vgpu_host.hooks import (
+    Execute,
+    Hook,
+    Post,
+    wrap_complete,
+    wrap_execute,
+    wrap_interrupt,
+)
 from vgpu_host.registrations import Registrations
 from vgpu_host.session import ChannelSession
 from vgpu_host.session_contexts import INVALID_VALUE
@@ -81,7 +89,7 @@ class ChannelDrain:
         self._memory = memory
         self._control = ControlPage(memory, 0)
         self._submissions = SubmissionQueue(memory, 0, self._control)
-        self._completions = CompletionQueue(memory, 0, self._control, self._interrupt)
+        self.completions = CompletionQueue(memory, 0, self._control, self._signal)
         self._session = session
         self._registrations = registrations
         self._serve_control = serve_control
@@ -92,7 +100,7 @@ class ChannelDrain:
         self._sleep_poll.register(control_fd, select.POLLIN)
         self._sleep_poll.register(kick_fd, select.POLLIN)
         self.interrupt_fd: int | None = None
-        self._pending: list[tuple[int, Callable[[], bool]]] = []
+        self._pending: list[tuple[int | None, Callable[[], bool]]] = []
         self._async_error = 0
         self._spin_ns = _SPIN_NS[0]
         counters = abi.HOST_COUNTERS_OFFSET
@@ -112,6 +120,43 @@ class ChannelDrain:
         self._interrupts = 0
         self._busy_ns = 0
         self._decoders = session.decoders
+        self._hooks: tuple[Hook, ...] = ()
+        # What hooks wrap; without hooks the steps themselves, so that none costs anything.
+        self._execute: Execute = self._carry_out
+        self._post: Post = self.completions.post
+
+    def install(self, hook: Hook) -> None:
+        """Have a hook see every command from now on; between commands only.
+
+        Hooks nest: the one installed last is the outermost.
+        """
+        self._hooks = (*self._hooks, hook)
+        self._wrap()
+
+    def uninstall(self, hook: Hook) -> None:
+        """Take a hook out again; between commands only.
+
+        Raises:
+            ValueError: It is not installed.
+        """
+        hooks = list(self._hooks)
+        hooks.remove(hook)
+        self._hooks = tuple(hooks)
+        self._wrap()
+
+    def _wrap(self) -> None:
+        self._execute = self._carry_out
+        self._post = self.completions.post
+        self.completions.interrupt = self._signal
+        for hook in self._hooks:
+            self._execute = wrap_execute(hook, self._execute)
+            self._post = wrap_complete(hook, self._post)
+            self.completions.interrupt = wrap_interrupt(hook, self.completions.interrupt)
+        self._session.observe_memory([hook.memory for hook in self._hooks])
+
+    def defer(self, poll: Callable[[], bool]) -> None:
+        """Call `poll` between commands until it says that it is done."""
+        self._pending.append((None, poll))
 
     def run(self) -> None:
         """Drain until the link closes.
@@ -148,8 +193,8 @@ class ChannelDrain:
         worked = self._drain_batch()
         if self._pending:
             worked = self._poll_pending() or worked
-        if self._completions.held:
-            self._completions.flush()
+        if self.completions.held:
+            self.completions.flush()
         return worked
 
     def _drain_batch(self) -> bool:
@@ -166,7 +211,7 @@ class ChannelDrain:
         self._publish()
         return True
 
-    def _execute(
+    def _carry_out(
         self, opcode: int, flags: int, context: int, sequence: int, command: bytes
     ) -> None:
         count = self._commands[opcode & 0xFF] + 1
@@ -197,15 +242,16 @@ class ChannelDrain:
             else:
                 self._complete(sequence, 0, outcome or ())
         except CudaError as error:
-            self._fail(opcode, flags, sequence, error)
+            self.fail(opcode, flags, sequence, error)
         except struct.error:
             shorter = CudaError(INVALID_VALUE, "the command is shorter than its fields")
-            self._fail(opcode, flags, sequence, shorter)
+            self.fail(opcode, flags, sequence, shorter)
         except Exception as error:  # a bug in here must cost the guest an error, not the channel
             _log.exception("command 0x%x failed unexpectedly", opcode)
-            self._fail(opcode, flags, sequence, CudaError(_UNKNOWN, str(error)))
+            self.fail(opcode, flags, sequence, CudaError(_UNKNOWN, str(error)))
 
-    def _fail(self, opcode: int, flags: int, sequence: int, error: CudaError) -> None:
+    def fail(self, opcode: int, flags: int, sequence: int, error: CudaError) -> None:
+        """Complete a command with an error; without COMMAND_COMPLETE the next one reports it."""
         if flags & _COMPLETE:
             self._complete(sequence, error.result, ())
         elif not self._async_error:
@@ -229,32 +275,35 @@ class ChannelDrain:
             status, results = self._async_error, ()
             self._async_error = 0
             self._control.publish_error(0)
-            self._completions.post(sequence, status, abi.COMPLETION_ASYNC_ERROR, results)
+            self._post(sequence, status, abi.COMPLETION_ASYNC_ERROR, results)
         else:
-            self._completions.post(sequence, status, 0, results)
+            self._post(sequence, status, 0, results)
 
     def _poll_pending(self) -> bool:
         finished = False
-        still = []
-        for sequence, poll in self._pending:
+        waiting, self._pending = self._pending, []
+        for sequence, poll in waiting:
             try:
                 if poll():
-                    self._complete(sequence, 0, ())
+                    if sequence is not None:
+                        self._complete(sequence, 0, ())
                     finished = True
                 else:
-                    still.append((sequence, poll))
+                    self._pending.append((sequence, poll))
             except CudaError as error:
                 self._errors += 1
                 self._last_error = error.result
-                _log.warning("waiting command (sequence %d): %s", sequence, error)
-                self._complete(sequence, error.result, ())
+                _log.warning("waiting command (sequence %s): %s", sequence, error)
+                if sequence is not None:
+                    self._complete(sequence, error.result, ())
                 finished = True
-        self._pending = still
         return finished
 
     def _sleep(self, now: int) -> None:
         """Wait for a doorbell or a message; how soon it comes sets the length of the next spin."""
-        if self._pending or self._completions.held:
+        for hook in self._hooks:
+            hook.idle()
+        if self._pending or self.completions.held:
             # The device and the guest's completion ring ring no doorbell: look again soon.
             sleep(_NAP_S)
             return
@@ -273,7 +322,7 @@ class ChannelDrain:
             else:
                 self._spin_ns = max(self._spin_ns // 2, least)
 
-    def _interrupt(self) -> None:
+    def _signal(self) -> None:
         self._interrupts += 1
         if self.interrupt_fd is not None:
             # A full counter means that an interrupt is pending anyway.

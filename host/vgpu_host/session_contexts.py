@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from vgpu_host.decode import Decoder
 from vgpu_host.executors.base import Context, CudaError, Event, Executor, Function, Module, Stream
 from vgpu_host.graphs import ChannelGraph
+from vgpu_host.hooks import MemoryAccess
 from vgpu_host.registrations import Registration, Registrations
 from vgpu_stub.abi import generated as abi
 
@@ -20,6 +21,9 @@ NOT_FOUND: Final = 500
 NOT_READY: Final = 600
 
 T = TypeVar("T")
+
+#: Host address of (registration, offset, size, access), or None when it is not the guest's to use.
+Resolve = Callable[[int, int, int, int], int | None]
 
 
 class ContextState:
@@ -53,6 +57,7 @@ class SessionContexts:
     def __init__(self, executor: Executor, registrations: Registrations) -> None:
         self._executor = executor
         self._registrations = registrations
+        self._resolve: Resolve = registrations.resolve
         self._contexts: dict[int, ContextState] = {}
         self._active: ContextState | None = None
         #: Handle of the context that commands now go to, 0 for none.
@@ -95,7 +100,7 @@ class SessionContexts:
         return self._next_handle
 
     def _host(self, registration: int, offset: int, size: int, access: int) -> int:
-        address = self._registrations.resolve(registration, offset, size, access)
+        address = self._resolve(registration, offset, size, access)
         if address is None:
             raise CudaError(
                 INVALID_VALUE,
@@ -104,6 +109,25 @@ class SessionContexts:
         if self._graph_registrations is not None:
             self._graph_registrations[registration] = self._registrations.get(registration)
         return address
+
+    def observe_memory(self, observers: Sequence[Callable[[MemoryAccess], int]]) -> None:
+        """Have observers see each access to guest memory and name the address to use in its place.
+
+        See `vgpu_host.hooks.Hook.memory`; the observers given replace earlier ones.
+        """
+        self._resolve = self._registrations.resolve
+        for observer in observers:
+            self._resolve = self._observed(self._resolve, observer)
+
+    def _observed(self, resolve: Resolve, observer: Callable[[MemoryAccess], int]) -> Resolve:
+        def resolved(registration: int, offset: int, size: int, access: int) -> int | None:
+            address = resolve(registration, offset, size, access)
+            if address is None:
+                return None
+            in_graph = self._graph_registrations is not None
+            return observer(MemoryAccess(registration, offset, size, access, address, in_graph))
+
+        return resolved
 
     def wait_for_stream(self, stream: int) -> Callable[[], bool]:
         """Poll for what COMMAND_WAIT asks: the stream has reached the command."""

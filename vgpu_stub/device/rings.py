@@ -168,7 +168,8 @@ class CompletionQueue:
         self._head_index = control.cq_head_index
         self._waiting_index = control.cq_waiting_index
         self._pack = abi.COMPLETION.pack_into
-        self._interrupt = interrupt
+        #: Signals the guest; whoever wants to see or hold back interrupts replaces it.
+        self.interrupt = interrupt
         self._tail = 0
         self._held: deque[tuple[int, int, int, tuple[int, ...]]] = deque()
 
@@ -199,7 +200,7 @@ class CompletionQueue:
         if wrote:
             full_barrier()
             if self._words32[self._waiting_index]:
-                self._interrupt()
+                self.interrupt()
 
 
 def channel_offset(channel: int) -> int:
