@@ -188,6 +188,11 @@ class GuestChannel:
         return self._completions.pop(sequence)
 
     @property
+    def completions_taken(self) -> int:
+        """Entries of the completion ring that were read, whoever they were for."""
+        return self._cq_head
+
+    @property
     def sleeping(self) -> bool:
         """Whether the worker has announced that it sleeps."""
         return bool(self._word("sq_sleeping", "I"))

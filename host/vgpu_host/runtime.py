@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 MONITOR_SOCKET: Final = "monitor.sock"
+CONTROL_SOCKET: Final = "control.sock"
 DEVICE_SOCKET: Final = "vfio-user.sock"
 LOG_FILE: Final = "server.log"
 REPORTS_FOLDER: Final = "reports"

@@ -1,4 +1,4 @@
-"""The device server process: vfio-user socket, worker pool and monitor socket in one small process.
+"""The device server process: vfio-user socket, worker pool, monitor and control socket.
 
 `python -m vgpu_host.server --folder DIR ...` serves until it is told to stop (SIGTERM, SIGINT), or
 until the process that started it is gone. With `--shared` one device serves one client at a time,
@@ -17,13 +17,15 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
 from vgpu_host import runtime
+from vgpu_host.control import ControlServer
 from vgpu_host.executors.options import ExecutorOptions
+from vgpu_host.fault_table import FaultTable
 from vgpu_host.logs import configure_logging
 from vgpu_host.pool import WorkerPool
 from vgpu_host.process import die_with_parent
@@ -35,6 +37,7 @@ from vgpu_stub.device.channels import Channel
 from vgpu_stub.device.gpu import VirtualGpu
 from vgpu_stub.device.status import StatusUnavailableError
 from vgpu_stub.device.worker_link import WorkerUnavailableError
+from vgpu_stub.faults import Rule
 from vgpu_stub.vfio_user import Server
 
 _log = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ class DeviceServer:
         executor: str,
         identity: tuple[int, int],
         gpu: PhysicalGpu | None = None,
+        faults: Sequence[Rule] = (),
         *,
         shared: bool,
     ) -> None:
@@ -62,6 +66,7 @@ class DeviceServer:
             executor: Its executor's name, for monitors.
             identity: PCI vendor and device id.
             gpu: Sensors of the physical GPU behind the workers, if there is one.
+            faults: What goes wrong on purpose from the start.
             shared: One device for one client at a time, else a device for each client.
         """
         self._folder = folder
@@ -73,12 +78,13 @@ class DeviceServer:
         self._devices: list[VirtualGpu] = []
         self._ended: deque[Snapshot] = deque(maxlen=_REMEMBERED_CHANNELS)
         self._made = 0
+        self._faults = FaultTable(self._devices_now, faults)
         self._telemetry = Telemetry(pool.device_info(), self._devices_now, gpu)
 
     def serve(self, stop: threading.Event, ready: Callable[[], None]) -> None:
         """Serve until `stop` is set, then end every worker and remove the sockets.
 
-        `ready` is called once both sockets are there.
+        `ready` is called once the sockets are there.
         """
         server = Server(
             self._folder / runtime.DEVICE_SOCKET,
@@ -86,7 +92,8 @@ class DeviceServer:
             max_clients=1 if self._shared else None,
         )
         monitor_path = self._folder / runtime.MONITOR_SOCKET
-        with self._telemetry, server, socket.socket(socket.AF_UNIX) as monitor:
+        control = ControlServer(self._folder / runtime.CONTROL_SOCKET, self._faults.handlers())
+        with self._telemetry, server, control, socket.socket(socket.AF_UNIX) as monitor:
             monitor.bind(str(monitor_path))
             monitor.listen()
             answering = threading.Thread(target=self._answer_monitors, args=(monitor,), daemon=True)
@@ -112,6 +119,7 @@ class DeviceServer:
             on_disconnect=None if self._shared else self._discard,
             on_channel_end=self._remember,
             status_source=self._telemetry,
+            faults=self._faults.injector,
         )
         with self._lock:
             self._devices.append(device)
@@ -149,6 +157,7 @@ class DeviceServer:
                 devices = self._devices_now()
                 snapshot = server_snapshot(devices, self._ended, self._executor, os.getpid())
                 snapshot["measured"] = self._measured()
+                snapshot["faults"] = self._faults.snapshot()
                 client.sendall(json.dumps(snapshot).encode() + b"\n")
 
 
@@ -176,6 +185,7 @@ def main() -> int:
         default=(abi.PCI_VENDOR_ID, abi.PCI_DEVICE_ID),
         help="PCI vendor and device id",
     )
+    parser.add_argument("--faults", default="[]", help="fault rules from the start, as JSON")
     arguments = parser.parse_args()
     configure_logging("server")
     die_with_parent(signal.SIGTERM)
@@ -199,6 +209,7 @@ def main() -> int:
             options.name,
             arguments.identity,
             open_sensors(info) if options.name == "cuda" else None,
+            [Rule.from_json(rule) for rule in json.loads(arguments.faults)],
             shared=arguments.shared,
         )
 

@@ -11,16 +11,19 @@ import errno
 import logging
 import mmap
 import os
+from typing import Any
 
 from vgpu_host.drain import ChannelDrain
 from vgpu_host.executors.base import CudaError, DeviceDescription, Executor
 from vgpu_host.executors.options import ExecutorOptions, make_executor
+from vgpu_host.injection.hook import FaultHook
 from vgpu_host.process import set_process_name
 from vgpu_host.registrations import Registrations
 from vgpu_host.session import ChannelSession
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.rings import RingError, channel_offset
 from vgpu_stub.device.worker_link import LinkClosedError, Message, WorkerLink, unpack_extents
+from vgpu_stub.faults import Rule
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class Worker:
         self._executor_name = executor_name
         self._registrations = Registrations()
         self._drain: ChannelDrain | None = None
+        self._faults: FaultHook | None = None
 
     def run(self) -> None:
         """Serve until the link closes.
@@ -85,6 +89,9 @@ class Worker:
         number = 0
         if message.verb == "attach":
             self._attach(int(arguments["number"]), message.fds)
+            self._set_faults(arguments)
+        elif message.verb == "faults":
+            self._set_faults(arguments)
         elif message.verb == "interrupt":
             self._set_interrupt(message.fds)
         elif message.verb == "register":
@@ -103,15 +110,27 @@ class Worker:
         memory = mmap.mmap(bar2_fd, abi.CHANNEL_STRIDE, offset=channel_offset(channel))
         os.close(bar2_fd)
         set_process_name(f"vgpu-worker{channel}")
+        session = ChannelSession(self._executor, self._registrations)
         self._drain = ChannelDrain(
             memory,
-            ChannelSession(self._executor, self._registrations),
+            session,
             self._registrations,
             self._serve_control,
             self._link.fileno(),
             kick_fd,
         )
+        self._faults = FaultHook(
+            self._drain, session, self._link.fileno(), self._serve_control, self._tell_faults
+        )
         self._set_interrupt(tuple(interrupt))
+
+    def _set_faults(self, arguments: dict[str, Any]) -> None:
+        if self._faults is not None:
+            rules = [(Rule.from_json(rule), int(added)) for rule, added in arguments["rules"]]
+            self._faults.set_rules(rules, arguments["identity"])
+
+    def _tell_faults(self, totals: list[list[int]], text: str) -> None:
+        self._link.send("fault_fired", totals=totals, text=text)
 
     def _set_interrupt(self, fds: tuple[int, ...]) -> None:
         if self._drain is None:

@@ -19,6 +19,7 @@ from typing import Final
 
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.channels import ChannelTable
+from vgpu_stub.device.faults import DeviceFaults
 from vgpu_stub.device.rings import (
     CompletionQueue,
     ControlPage,
@@ -28,7 +29,8 @@ from vgpu_stub.device.rings import (
 )
 from vgpu_stub.device.scatter import ScatterError, resolve, write_memory
 from vgpu_stub.device.status import DeviceStatusSource, StatusUnavailableError
-from vgpu_stub.device.worker_link import Workers, WorkerUnavailableError
+from vgpu_stub.device.worker_link import WorkerProcess, Workers, WorkerUnavailableError
+from vgpu_stub.faults import Point
 from vgpu_stub.vfio_user import DmaMap
 
 _log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class AdminChannel:
         interrupt: Callable[[], None],
         latch_error: Callable[[int, int], None],
         status_source: DeviceStatusSource | None,
+        faults: DeviceFaults,
         own_thread: bool = True,
     ) -> None:
         """Start the thread; commands are taken once `enable` is called.
@@ -69,6 +72,7 @@ class AdminChannel:
             interrupt: Signals vector 0.
             latch_error: Sets the ERROR register (code, channel).
             status_source: Who measures the device; None refuses DEVICE_STATUS.
+            faults: What goes wrong on purpose.
             own_thread: Serve from a thread of its own; otherwise the caller calls `serve`, and
                 what happens is the same each time.
         """
@@ -80,10 +84,11 @@ class AdminChannel:
         self._interrupt = interrupt
         self._latch_error = latch_error
         self._status_source = status_source
+        self._faults = faults
         self._epoch = 0
         self._queues: tuple[ControlPage, SubmissionQueue, CompletionQueue] | None = None
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._stopping = False
+        self._stopping = threading.Event()
         self._handlers: dict[int, Callable[..., None]] = {
             abi.Opcode.CHANNEL_DESTROY: self._channel_destroy,
             abi.Opcode.MEMORY_REGISTER: self._memory_register,
@@ -118,7 +123,7 @@ class AdminChannel:
 
     def close(self) -> None:
         """End the thread."""
-        self._stopping = True
+        self._stopping.set()
         self.doorbell()
         if self._thread.is_alive():
             self._thread.join()
@@ -130,7 +135,7 @@ class AdminChannel:
         poll.register(self._channels.fileno(), select.POLLIN)
         while True:
             poll.poll()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             self.serve()
 
@@ -217,8 +222,9 @@ class AdminChannel:
             if channel in self._channels:
                 complete(errno.EBUSY)
                 return
+        text = name.rstrip(b"\0").decode(errors="replace")
         try:
-            worker = self._workers.take()
+            worker = self._take_worker(channel, pid, text)
         except WorkerUnavailableError as error:
             _log.error("no worker for channel %d: %s", channel, error)
             with self._lock:
@@ -228,8 +234,15 @@ class AdminChannel:
             if self._epoch != epoch:
                 worker.kill()
                 return
-            text = name.rstrip(b"\0").decode(errors="replace")
             self._channels.create(channel, vector, pid, text, worker, complete)
+
+    def _take_worker(self, channel: int, pid: int, process: str) -> WorkerProcess:
+        rule = self._faults.fires(Point.WORKER, channel=channel, pid=pid, process=process)
+        if rule and rule.kind == "worker-start-failure":
+            raise WorkerUnavailableError(f"injected fault {rule.id}: {rule}")
+        if rule and rule.kind == "worker-slow-start":
+            self._stopping.wait(float(rule.parameters["delay_ms"]) / 1000)
+        return self._workers.take()
 
     def _device_status(
         self,

@@ -8,6 +8,7 @@ except for the end of a process that was killed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -19,6 +20,7 @@ from mmap import mmap
 from typing import Final
 
 from vgpu_stub.abi import generated as abi
+from vgpu_stub.device.faults import DeviceFaults
 from vgpu_stub.device.rings import ControlPage, channel_offset
 from vgpu_stub.device.worker_link import (
     Extent,
@@ -85,6 +87,7 @@ class ChannelTable:
         vector_eventfd: Callable[[int], int | None],
         latch_error: Callable[[int, int], None],
         on_end: Callable[[Channel], None],
+        faults: DeviceFaults,
     ) -> None:
         """Start empty.
 
@@ -95,6 +98,7 @@ class ChannelTable:
             vector_eventfd: A duplicate of a vector's eventfd, or None when none is bound.
             latch_error: Sets the ERROR register (code, channel).
             on_end: Told of a channel that ends, while its counters can still be read.
+            faults: Rules for workers, and who is told of what they did.
         """
         self._bar2_fd = bar2_fd
         self._memory = memory
@@ -102,6 +106,7 @@ class ChannelTable:
         self._vector_eventfd = vector_eventfd
         self._latch_error = latch_error
         self._on_end = on_end
+        self._faults = faults
         self._channels: dict[int, Channel] = {}
         self._generation = 0
         self._epoll = select.epoll()
@@ -148,7 +153,8 @@ class ChannelTable:
                 channel.control.publish_state(abi.CHANNEL_READY)
             done(error)
 
-        self._request(channel, attached, "attach", fds, number=number)
+        faults = self._faults.for_worker(number, name, pid)
+        self._request(channel, attached, "attach", fds, number=number, **faults)
         if interrupt_fd is not None:
             os.close(interrupt_fd)
 
@@ -241,6 +247,16 @@ class ChannelTable:
                     if eventfd is not None:
                         os.close(eventfd)
 
+    def faults_changed(self, done: Done) -> int:
+        """Give workers the rules; returns how many will answer, each by a call of `done`."""
+        asked = 0
+        for channel in self._channels.values():
+            if channel.state is not ChannelState.FAILED:
+                rules = self._faults.for_worker(channel.number, channel.name, channel.pid)
+                self._request(channel, done, "faults", (), **rules)
+                asked += 1
+        return asked
+
     def window_removed(self, window: DmaWindow) -> None:
         """Stop channels that still use memory which the client takes back."""
         for channel in self._channels.values():
@@ -282,6 +298,10 @@ class ChannelTable:
             done = channel.pending.pop(int(message.arguments["request"]), None)
             if done:
                 done(int(message.arguments["errno"]))
+        elif message.verb == "fault_fired":
+            self._faults.worker_told(
+                channel.number, channel.name, channel.pid, channel.worker.pid, message.arguments
+            )
         elif message.verb == "ring_error":
             text = str(message.arguments["text"])
             self._fail(channel, RING_BROKEN, abi.DEVICE_ERROR_RING, text)
@@ -289,6 +309,9 @@ class ChannelTable:
             _log.error("channel %d: unknown worker message %r", channel.number, message.verb)
 
     def _on_worker_end(self, channel: Channel) -> None:
+        with contextlib.suppress(LinkClosedError):
+            while message := channel.worker.link.receive(wait=False):  # its last words
+                self._take_message(channel, message)
         text = f"worker {channel.worker.pid} ended"
         self._fail(channel, WORKER_LOST, abi.DEVICE_ERROR_WORKER_LOST, text)
 
@@ -311,7 +334,12 @@ class ChannelTable:
     # -- helpers -------------------------------------------------------------------------------
 
     def _request(
-        self, channel: Channel, done: Done, verb: str, fds: list[int] | tuple[()], **arguments: int
+        self,
+        channel: Channel,
+        done: Done,
+        verb: str,
+        fds: list[int] | tuple[()],
+        **arguments: object,
     ) -> None:
         request = channel.next_request
         channel.next_request += 1

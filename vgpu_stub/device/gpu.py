@@ -20,9 +20,11 @@ from typing import Final
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.admin import AdminChannel
 from vgpu_stub.device.channels import Channel, ChannelTable
+from vgpu_stub.device.faults import DeviceFaults
 from vgpu_stub.device.registers import RegisterFile
 from vgpu_stub.device.status import DeviceStatusSource
 from vgpu_stub.device.worker_link import Workers
+from vgpu_stub.faults import Injector
 from vgpu_stub.pci import (
     Bar,
     BarKind,
@@ -77,6 +79,7 @@ class VirtualGpu:
         on_disconnect: Callable[[VirtualGpu], None] | None = None,
         on_channel_end: Callable[[VirtualGpu, Channel], None] | None = None,
         status_source: DeviceStatusSource | None = None,
+        faults: Injector | None = None,
         own_thread: bool = True,
     ) -> None:
         """Make a device in its power-on state.
@@ -88,10 +91,12 @@ class VirtualGpu:
             on_disconnect: Called when the client has gone and everything of it is released.
             on_channel_end: Called when a channel ends, while its counters can still be read.
             status_source: Who measures the device for DEVICE_STATUS; None refuses the command.
+            faults: What goes wrong on purpose; call `faults_changed` when its rules change.
             own_thread: Serve the admin channel from a thread; otherwise whoever drives the device
                 calls `serve_admin` after each access.
         """
         self.name = name
+        self.faults = DeviceFaults(faults or Injector(), name)
         self._on_disconnect = on_disconnect
         self._on_channel_end = on_channel_end
         self._lock = threading.RLock()
@@ -113,6 +118,7 @@ class VirtualGpu:
             self._vector_eventfd,
             self._registers.latch_error,
             self._channel_ended,
+            self.faults,
         )
         self._admin = AdminChannel(
             self._memory,
@@ -123,6 +129,7 @@ class VirtualGpu:
             lambda: self._interrupt(0),
             self._registers.latch_error,
             status_source,
+            self.faults,
             own_thread,
         )
         self._regions = (
@@ -160,6 +167,11 @@ class VirtualGpu:
                 len(self._client.dma) if self._client else 0,
                 tuple(self._channels),
             )
+
+    def faults_changed(self, done: Callable[[int], None]) -> int:
+        """Give workers the rules; returns how many will answer, each by a call of `done`."""
+        with self._lock:
+            return self._channels.faults_changed(done)
 
     def read_shared(self, offset: int, size: int) -> bytes:
         """Copy a range of BAR2, for monitors."""

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,8 @@ from typing import Any, Final, Self
 
 from vgpu_host import runtime
 from vgpu_host.executors.options import ExecutorOptions
+from vgpu_stub.faults import Rule
+from vgpu_stub.harness.control import Control
 
 _STOP_TIMEOUT_S: Final = 10.0
 
@@ -40,6 +43,7 @@ class DeviceServer:
         identity: str | None = None,
         spares: int = 1,
         name: str | None = None,
+        faults: Sequence[Rule] = (),
     ) -> None:
         """Prepare a server; entering starts it.
 
@@ -49,12 +53,15 @@ class DeviceServer:
             identity: PCI ids as "VENDOR:DEVICE" in hex, or None for the usual ones.
             spares: Workers to keep ready.
             name: Name of the folder; one is made up without it.
+            faults: What goes wrong on purpose from the start; `control` changes it later.
         """
         self._arguments = ["--spares", str(spares)]
         if shared:
             self._arguments.append("--shared")
         if identity:
             self._arguments += ["--identity", identity]
+        if faults:
+            self._arguments += ["--faults", json.dumps([rule.to_json() for rule in faults])]
         self.folder = runtime.make_server_folder(name)
         self.log = self.folder / runtime.LOG_FILE
         self.reports: Path | None = None
@@ -69,6 +76,11 @@ class DeviceServer:
     def device_socket(self) -> Path:
         """Where vfio-user clients connect."""
         return self.folder / runtime.DEVICE_SOCKET
+
+    @property
+    def control(self) -> Control:
+        """Control of the running server, its faults for one."""
+        return Control(self.folder)
 
     @property
     def pid(self) -> int:

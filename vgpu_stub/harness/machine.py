@@ -15,6 +15,7 @@ from vgpu_qemu.overlay import OverlayFile
 from vgpu_qemu.progress import Progress
 from vgpu_qemu.vm import Vm, VmConfig
 from vgpu_stub.abi import generated
+from vgpu_stub.faults import Rule
 from vgpu_stub.harness.build import GUEST, cuda_libraries, driver, workloads
 from vgpu_stub.harness.device_server import DeviceServer, DeviceServerError
 
@@ -37,6 +38,7 @@ class GuestSettings:
     timeout: float | None = None
     identity: str | None = None
     image: str = "cuda"
+    faults: tuple[Rule, ...] = ()
 
 
 def guest_files(libraries: Path) -> list[OverlayFile]:
@@ -65,7 +67,9 @@ def running_vm(
     libraries = cuda_libraries()
     kernel = find_kernel(settings.kernel, progress=progress)
     module = driver(kernel)
-    with DeviceServer(options, shared=True, identity=settings.identity) as server:
+    with DeviceServer(
+        options, shared=True, identity=settings.identity, faults=settings.faults
+    ) as server:
         config = VmConfig(
             kernel=settings.kernel,
             image=settings.image,
