@@ -24,6 +24,7 @@ from vgpu_stub.device.worker_link import LinkClosedError, WorkerLink, WorkerUnav
 
 _log = logging.getLogger(__name__)
 _START_TIMEOUT_S: Final = 60.0
+_TEMPLATE_END_S: Final = 0.2
 _ANSWER_TIMEOUT_MS: Final = 5000
 #: How long to wait for the number of a dead worker to be free; it may take for ever where nobody
 #: collects the orphans of a template that was killed.
@@ -169,9 +170,12 @@ class WorkerPool:
         while self._wait_for_need():
             try:
                 worker, info = _start(template)
-            except WorkerUnavailableError as error:
-                self._fail(str(error))
-            except LinkClosedError:
+            except (LinkClosedError, WorkerUnavailableError) as error:
+                of_worker = isinstance(error, WorkerUnavailableError)
+                # A worker that ends while starting may have died with its template.
+                if of_worker and not template.ends_within(_TEMPLATE_END_S):
+                    self._fail(str(error))
+                    continue
                 status = template.close()
                 _log.error("the template of workers ended with %d", status)
                 if not proven:

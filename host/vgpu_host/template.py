@@ -66,6 +66,14 @@ class WorkerTemplate:
         (pidfd,) = answer.fds
         return int(answer.arguments["pid"]), pidfd
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it is gone, or will be in so many seconds."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def close(self) -> int:
         """End it, and with it all workers that are left; returns its status as Popen has it."""
         self._process.kill()
