@@ -125,9 +125,32 @@ def test_every_kind_of_reset_ends_all_channels(
     assert not Path(f"/proc/{worker}").exists()
     assert gpu.snapshot().channels == ()
     assert driver.read(abi.REG_STATUS) == abi.STATUS_READY
-    assert not any(driver.bar2[abi.CHANNEL_BASE : abi.CHANNEL_BASE + abi.CHANNEL_STRIDE])
+    assert not any(driver.bar2[abi.CHANNEL_BASE : abi.CHANNEL_BASE + 4 * abi.CHANNEL_STRIDE])
     driver.enable()
     driver.open_channel().call(Opcode.NOP)
+
+
+def test_reset_of_a_disabled_device_zeroes_all_channel_memory(driver: GuestDriver) -> None:
+    driver.reset()
+    for place in (0, 1, abi.CHANNEL_COUNT - 1):
+        start = abi.CHANNEL_BASE + place * abi.CHANNEL_STRIDE
+        driver.bar2[start : start + 8] = b"leftover"
+    driver.reset()
+    assert not any(driver.bar2[abi.CHANNEL_BASE :])
+    assert driver.info()[:4] == abi.MAGIC.to_bytes(4, "little")
+    driver.enable()
+    driver.admin.call(Opcode.NOP)
+
+
+def test_admin_ring_that_broke_works_again_after_a_reset(driver: GuestDriver) -> None:
+    driver.admin.publish(1 << 40)
+    driver.doorbell(0)
+    while not driver.read(abi.REG_ERROR):
+        pass
+    assert driver.read(abi.REG_ERROR) == abi.DEVICE_ERROR_ADMIN_RING
+    driver.reset()
+    driver.enable()
+    driver.admin.call(Opcode.NOP)
 
 
 def test_killed_worker_fails_its_channel_only(driver: GuestDriver, gpu: VirtualGpu) -> None:

@@ -18,6 +18,7 @@ from vgpu_stub.cli.model_command import model_command
 from vgpu_stub.cli.monitor_command import monitor_command
 from vgpu_stub.cli.ptx_command import ptx_app
 from vgpu_stub.cli.smoke_command import smoke_command
+from vgpu_stub.cli.villain_command import villain_app
 from vgpu_stub.cli.vm_command import vm_command
 from vgpu_stub.harness.build import BuildError
 from vgpu_stub.harness.device_server import DeviceServerError
@@ -38,6 +39,7 @@ typer_app.command("monitor")(monitor_command)
 typer_app.command("explain")(explain_command)
 typer_app.add_typer(ptx_app)
 typer_app.command("fuzz")(fuzz_command)
+typer_app.add_typer(villain_app)
 typer_app.command("doctor")(doctor_command)
 typer_app.command("model")(model_command)
 

@@ -18,7 +18,7 @@ from mmap import mmap
 from typing import Final
 
 from vgpu_stub.abi import generated as abi
-from vgpu_stub.device.channels import ChannelTable
+from vgpu_stub.device.channels import RING_BROKEN, ChannelTable
 from vgpu_stub.device.faults import DeviceFaults
 from vgpu_stub.device.rings import (
     CompletionQueue,
@@ -113,6 +113,9 @@ class AdminChannel:
     def disable(self) -> None:
         """Forget every command. Called with the lock held."""
         self._epoch += 1
+        self._release_queues()
+
+    def _release_queues(self) -> None:
         if self._queues:
             self._queues[0].release()
             self._queues = None
@@ -152,26 +155,33 @@ class AdminChannel:
             with self._lock:
                 if self._queues is None:
                     return
-                _, submissions, completions = self._queues
+                control, submissions, completions = self._queues
                 completions.flush()
                 try:
+                    if completions.held >= abi.CQ_ENTRIES:
+                        # A guest that takes no completions gets no further: it would fill memory.
+                        submissions.ask_for_doorbell()
+                        return
                     if not submissions.available():
                         if submissions.announce_sleep():
                             return
                         continue
                     submissions.announce_awake()
-                    ((opcode, _, _, sequence, command),) = submissions.batch(1)
+                    # None when the guest has taken its tail back meanwhile.
+                    commands = list(submissions.batch(1))
                 except RingError as error:
                     _log.error("admin ring: %s", error)
+                    control.publish_state(abi.CHANNEL_FAILED, RING_BROKEN)
                     self._latch_error(abi.DEVICE_ERROR_ADMIN_RING, 0)
                     self._interrupt()
-                    self._queues = None
+                    self._release_queues()
                     return
-            self._execute(opcode, sequence, command)
+                epoch = self._epoch
+            for opcode, _, _, sequence, command in commands:
+                self._execute(epoch, opcode, sequence, command)
 
-    def _execute(self, opcode: int, sequence: int, command: bytes) -> None:
+    def _execute(self, epoch: int, opcode: int, sequence: int, command: bytes) -> None:
         """Carry out one command; it is answered now or by a worker's answer later."""
-        epoch = self._epoch
 
         def complete(number: int) -> None:
             # Called with the lock held. After a reset the guest expects nothing any more.

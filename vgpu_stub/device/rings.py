@@ -137,13 +137,16 @@ class SubmissionQueue:
 
     def announce_sleep(self) -> bool:
         """Ask for a doorbell; False when work came in meanwhile and there is none to wait for."""
-        control = self._control
-        control.words32[control.sq_sleeping_index] = 1
+        self.ask_for_doorbell()
         full_barrier()
         if self._words[self._tail_index] == self.head:
             return True
         self.announce_awake()
         return False
+
+    def ask_for_doorbell(self) -> None:
+        """Ask for a doorbell, whether there is work or not."""
+        self._control.words32[self._control.sq_sleeping_index] = 1
 
     def announce_awake(self) -> None:
         """Doorbells are not needed any more."""

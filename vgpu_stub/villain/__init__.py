@@ -1,0 +1,1 @@
+"""Hostile suites: guests that attack the device, and what they find."""
