@@ -1,4 +1,8 @@
-"""Fixtures of the smoke tests, which run in the guest: the device, and a fresh channel."""
+"""Fixtures of the smoke tests, which run in the guest: the device, and a fresh channel.
+
+Tests marked `unused_device` unbind, reset or suspend the device. They run first, before this
+process has loaded CUDA libraries, which keep a channel open to its end.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,14 @@ from vgpu_channel import NODE, Channel, Memory
 ADDRESS = "0000:00:05.0"
 WORKLOADS = Path(__file__).resolve().parent.parent / "workloads"
 sys.path.insert(0, str(WORKLOADS))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "unused_device: wants a device that no process has open")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("unused_device") is None)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +57,7 @@ def memory() -> Iterator[Memory]:
     pages.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cuda() -> Iterator[Any]:
     """The CUDA driver API with device 0's primary context, through ctypes."""
     from cuda_driver import Driver

@@ -72,10 +72,10 @@ class Completion(NamedTuple):
 
 
 class Channel:
-    """An open /dev/vgpu0 with its mapping; a context manager. Not thread-safe."""
+    """An open node with its mapping; a context manager. Not thread-safe."""
 
-    def __init__(self) -> None:
-        self.fd = os.open(NODE, os.O_RDWR | os.O_CLOEXEC)
+    def __init__(self, node: str = NODE) -> None:
+        self.fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
         data = fcntl.ioctl(self.fd, IOCTL_INFO, bytes(INFO.size))
         self.info = ChannelInfo(*INFO.unpack(data))
         self.memory = mmap.mmap(self.fd, self.info.channel_bytes, offset=MMAP_CHANNEL)

@@ -1,16 +1,20 @@
 """`vgpu-stub smoke`: boots a machine with the device and runs the tests of `guest/smoke` in it.
 
-The tests run as root in the guest with its own pytest; their output comes as it is written, and the
-exit status is pytest's. When they fail, the kernel's and the device server's last lines follow.
+The guest reports in KTAP; here the lines become progress, JUnit XML and JSON. A test that vanished
+fails, and so does a report of the guest's kernel about itself. When something fails, the kernel's
+and the device server's last lines follow.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from vgpu_qemu.kernels import DEFAULT_KERNEL
 from vgpu_qemu.progress import console_progress
@@ -19,6 +23,8 @@ from vgpu_stub.cli.options import (
     ExecutorChoice,
     ExecutorOption,
     MemoryOption,
+    ProfileChoice,
+    ProfileOption,
     executor_options,
 )
 from vgpu_stub.cli.vm_command import (
@@ -28,27 +34,15 @@ from vgpu_stub.cli.vm_command import (
     GuestMemoryOption,
     KernelOption,
     TimeoutOption,
-    run_in_guest,
 )
 from vgpu_stub.harness.device_server import DeviceServer
-from vgpu_stub.harness.machine import GUEST_FILES, GuestSettings, running_vm
+from vgpu_stub.harness.kernel_log import KernelProblem, find_problems
+from vgpu_stub.harness.ktap import KtapReader, Outcome, TestResult, count, write_junit
+from vgpu_stub.harness.machine import GuestSettings, running_vm
+from vgpu_stub.harness.smoke import planned_tests, run_smoke
 
-_GUEST_JUNIT: Final = "/tmp/vgpu-smoke.xml"
 _TAIL_LINES: Final = 25
-
-
-def pytest_arguments(expression: str, *, junit: bool) -> list[str]:
-    """The command that runs the smoke tests in the guest.
-
-    Args:
-        expression: Which tests, as `pytest -k` has it; "" for all.
-        junit: Whether to write JUnit XML in the guest.
-    """
-    command = ["python3", "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider"]
-    command += ["--color=yes"] if sys.stdout.isatty() else []
-    command += ["-k", expression] if expression else []
-    command += [f"--junit-xml={_GUEST_JUNIT}"] if junit else []
-    return [*command, f"{GUEST_FILES}/smoke"]
+_STYLES: Final = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.SKIPPED: "yellow"}
 
 
 def explain_failure(vm: Vm, server: DeviceServer) -> str:
@@ -58,9 +52,44 @@ def explain_failure(vm: Vm, server: DeviceServer) -> str:
     return f"Last messages of the guest's kernel:\n{kernel}\nDevice server's log:\n{log}"
 
 
+class SmokeDisplay:
+    """Prints a line for each test as it ends, and what explains a failure below it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._number = 0
+        self.reader = KtapReader(on_result=self.show, on_text=self.text)
+
+    def show(self, result: TestResult) -> None:
+        """Print a result."""
+        self._number += 1
+        line = Text.assemble(
+            (f"{self._number:>3}/{self.reader.planned or '?'} ", "dim"),
+            (f"{result.outcome.upper():<7} ", _STYLES[result.outcome]),
+            result.name,
+            (f" {result.duration_s:.2f} s", "dim"),
+        )
+        self._console.print(line, soft_wrap=True)
+        for explanation in result.text.splitlines():
+            self.text(f"        {explanation}")
+
+    def text(self, line: str) -> None:
+        """Print a line that is no result."""
+        self._console.print(Text(line), soft_wrap=True)
+
+    def summary(self, results: list[TestResult], problems: list[KernelProblem]) -> None:
+        """Print how many tests ended how."""
+        counts = ", ".join(f"{number} {name}" for name, number in count(results).items() if number)
+        self._console.print(counts or "no test ran")
+        for problem in problems:
+            line = Text.assemble(("kernel ", "bold red"), str(problem))
+            self._console.print(line, soft_wrap=True)
+
+
 def smoke_command(
     executor: ExecutorOption = ExecutorChoice.AUTO,
     memory: MemoryOption = "",
+    profile: ProfileOption = ProfileChoice.SM_61,
     kernel: KernelOption = DEFAULT_KERNEL,
     accel: AccelOption = "auto",
     cpus: CpusOption = 2,
@@ -74,8 +103,17 @@ def smoke_command(
     expression: Annotated[
         str, typer.Option("-k", metavar="EXPR", help="Only tests that match, as pytest has it.")
     ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the results as JSON; progress on standard error.")
+    ] = False,
+    list_tests: Annotated[
+        bool, typer.Option("--list", help="Print the ids of all tests and end; boots nothing.")
+    ] = False,
 ) -> None:
-    """Test device, driver and CUDA library from inside a virtual machine.
+    """Test device, driver and CUDA libraries from inside a virtual machine.
+
+    Ends with 0 if all tests passed, 1 if one failed or the guest's kernel reported a fault of its
+    own, 5 if no test matched.
 
     Examples:
 
@@ -84,17 +122,31 @@ def smoke_command(
         vgpu-stub smoke --kernel 6.1 --junit reports/smoke-6.1.xml
 
         vgpu-stub smoke -k memory
+
+        vgpu-stub smoke --list
     """
-    options = executor_options(executor, memory)
+    if list_tests:
+        tests = planned_tests()
+        print(json.dumps(tests) if as_json else "\n".join(tests))
+        raise typer.Exit
+    options = executor_options(executor, memory, profile=profile)
     settings = GuestSettings(kernel, accel, cpus, guest_memory, None, console_log, timeout)
+    display = SmokeDisplay(Console(stderr=as_json))
     with (
         console_progress() as progress,
         running_vm(options, settings, progress) as (vm, server),
     ):
-        status = run_in_guest(vm, pytest_arguments(expression, junit=junit is not None))
-        if junit and vm.run(["test", "-s", _GUEST_JUNIT]).status == 0:
-            junit.parent.mkdir(parents=True, exist_ok=True)
-            vm.get(_GUEST_JUNIT, junit)
-        if status:
+        results = run_smoke(
+            vm, expression, reader=display.reader, on_stderr=sys.stderr.buffer.write
+        )
+        problems = find_problems(vm.run(["dmesg"]).stdout.decode(errors="replace"))
+        failed = bool(problems) or any(one.outcome is Outcome.FAILED for one in results)
+        display.summary(results, problems)
+        if failed or not results:
             print(explain_failure(vm, server), file=sys.stderr)
-    raise typer.Exit(status)
+    if junit:
+        write_junit(junit, "smoke", results)
+    if as_json:
+        tests_json = [result.to_json() for result in results]
+        print(json.dumps({"tests": tests_json, "kernel": [one.to_json() for one in problems]}))
+    raise typer.Exit(int(failed) if results else 5)
