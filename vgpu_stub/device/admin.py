@@ -19,6 +19,8 @@ from typing import Final
 
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.channels import RING_BROKEN, ChannelTable
+from vgpu_stub.device.delays import Delays
+from vgpu_stub.device.fault_admin import InjectedAdminError, faulty_answer
 from vgpu_stub.device.faults import DeviceFaults
 from vgpu_stub.device.rings import (
     CompletionQueue,
@@ -28,7 +30,7 @@ from vgpu_stub.device.rings import (
     channel_offset,
 )
 from vgpu_stub.device.scatter import ScatterError, resolve, write_memory
-from vgpu_stub.device.status import DeviceStatusSource, StatusUnavailableError
+from vgpu_stub.device.status import DeviceStatus, DeviceStatusSource, StatusUnavailableError
 from vgpu_stub.device.worker_link import WorkerProcess, Workers, WorkerUnavailableError
 from vgpu_stub.faults import Point
 from vgpu_stub.vfio_user import DmaMap
@@ -59,6 +61,8 @@ class AdminChannel:
         latch_error: Callable[[int, int], None],
         status_source: DeviceStatusSource | None,
         faults: DeviceFaults,
+        delays: Delays,
+        examine: Callable[[DeviceStatus], DeviceStatus],
         own_thread: bool = True,
     ) -> None:
         """Start the thread; commands are taken once `enable` is called.
@@ -73,6 +77,8 @@ class AdminChannel:
             latch_error: Sets the ERROR register (code, channel).
             status_source: Who measures the device; None refuses DEVICE_STATUS.
             faults: What goes wrong on purpose.
+            delays: Carries out what faults make late.
+            examine: What faults make of a measurement.
             own_thread: Serve from a thread of its own; otherwise the caller calls `serve`, and
                 what happens is the same each time.
         """
@@ -85,6 +91,8 @@ class AdminChannel:
         self._latch_error = latch_error
         self._status_source = status_source
         self._faults = faults
+        self._delays = delays
+        self._examine = examine
         self._epoch = 0
         self._queues: tuple[ControlPage, SubmissionQueue, CompletionQueue] | None = None
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -188,6 +196,20 @@ class AdminChannel:
             if self._queues and self._epoch == epoch:
                 self._queues[2].post(sequence, number, 0)
 
+        if not self._faults.has_rules(Point.ADMIN):
+            self._carry_out(opcode, command, epoch, complete)
+            return
+        try:
+            answer = faulty_answer(self._faults, self._delays, opcode, command, complete)
+        except InjectedAdminError as error:
+            with self._lock:
+                complete(error.number)
+            return
+        self._carry_out(opcode, command, epoch, answer)
+
+    def _carry_out(
+        self, opcode: int, command: bytes, epoch: int, complete: Callable[[int], None]
+    ) -> None:
         if opcode == abi.Opcode.CHANNEL_CREATE:
             fields = abi.COMMANDS[opcode].fields.unpack_from(command, abi.COMMAND_HEADER.size)
             self._channel_create(complete, epoch, *fields)
@@ -270,7 +292,7 @@ class AdminChannel:
             number = errno.EINVAL
         else:
             try:
-                reply = source.device_status().pack()
+                reply = self._examine(source.device_status()).pack()
             except StatusUnavailableError as error:
                 _log.warning("admin DEVICE_STATUS: %s", error)
                 number = errno.EIO

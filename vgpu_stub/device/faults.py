@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections import Counter
+from typing import Any, Final
 
 from vgpu_stub.faults import Injector, Point, Rule
 from vgpu_stub.faults.kinds import Value
 from vgpu_stub.faults.points import WORKER_POINTS
 
 _log = logging.getLogger(__name__)
+#: Firings of a rule that are logged as warnings; a device that is lost fires at every access.
+_LOUD_FIRINGS: Final = 20
 
 
 class DeviceFaults:
@@ -19,6 +22,7 @@ class DeviceFaults:
         """`device` is its name, which rules select by."""
         self.injector = injector
         self._device = device
+        self._firings: Counter[int] = Counter()
 
     def has_rules(self, point: Point) -> bool:
         """Whether there are rules for a point; cheap enough to ask each time."""
@@ -29,7 +33,9 @@ class DeviceFaults:
         rule = self.injector.fires(point, *kinds, device=self._device, **event)
         if rule:
             known = " ".join(f"{k}={v}" for k, v in event.items() if v is not None)
-            _log.warning("%s: fault %d fired: %s; %s", self._device, rule.id, rule, known)
+            self._firings[rule.id] += 1
+            level = logging.WARNING if self._firings[rule.id] <= _LOUD_FIRINGS else logging.DEBUG
+            _log.log(level, "%s: fault %d fired: %s; %s", self._device, rule.id, rule, known)
         return rule
 
     def for_worker(self, channel: int, process: str, pid: int) -> dict[str, Any]:

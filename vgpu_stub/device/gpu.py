@@ -20,11 +20,17 @@ from typing import Final
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.admin import AdminChannel
 from vgpu_stub.device.channels import Channel, ChannelTable
+from vgpu_stub.device.delays import Delays
+from vgpu_stub.device.fault_registers import read_config, read_registers
+from vgpu_stub.device.fault_signals import FaultySignals, InterruptStorm
 from vgpu_stub.device.faults import DeviceFaults
+from vgpu_stub.device.health import DeviceHealth
+from vgpu_stub.device.presence import Presence
 from vgpu_stub.device.registers import RegisterFile
+from vgpu_stub.device.rings import channel_offset
 from vgpu_stub.device.status import DeviceStatusSource
 from vgpu_stub.device.worker_link import Workers
-from vgpu_stub.faults import Injector
+from vgpu_stub.faults import Injector, Point
 from vgpu_stub.pci import (
     Bar,
     BarKind,
@@ -109,8 +115,13 @@ class VirtualGpu:
         software = self._info[_EXECUTOR_FIELD].startswith(b"software\0")
         features = abi.FEATURE_EVENT_SUPPRESSION | abi.FEATURE_SCATTER_LIST
         features |= abi.FEATURE_SOFTWARE_GPU if software else 0
+        self._delays = Delays(self._lock)
+        self._signals = FaultySignals(self.faults, self._delays)
+        self._storm = InterruptStorm(self.faults, self._signal)
+        self._health = DeviceHealth(self.faults, software=software)
+        self._presence = Presence(self.faults, self._vanish, self._return)
         self._registers = RegisterFile(self, features)
-        self._config = _config_space(identity, self.reset)
+        self._config = _config_space(identity, self._function_level_reset)
         self._channels = ChannelTable(
             self.bar2_fd,
             self._memory,
@@ -130,6 +141,8 @@ class VirtualGpu:
             self._registers.latch_error,
             status_source,
             self.faults,
+            self._delays,
+            self._health.examine,
             own_thread,
         )
         self._regions = (
@@ -142,6 +155,8 @@ class VirtualGpu:
 
     def close(self) -> None:
         """End every worker and release the device's memory."""
+        self._storm.close()
+        self._delays.close()
         with self._lock:
             self._channels.reset()
             self._admin.disable()
@@ -170,7 +185,9 @@ class VirtualGpu:
 
     def faults_changed(self, done: Callable[[int], None]) -> int:
         """Give workers the rules; returns how many will answer, each by a call of `done`."""
+        self._storm.rules_changed()
         with self._lock:
+            self._presence.rules_changed()
             return self._channels.faults_changed(done)
 
     def read_shared(self, offset: int, size: int) -> bytes:
@@ -196,10 +213,11 @@ class VirtualGpu:
         _log.info("%s: client connected", self.name)
 
     def client_disconnected(self, client: ConnectedClient) -> None:
-        """The client is gone: nothing of it may go on running."""
+        """The client is gone: nothing of it may go on running, whatever faults there are."""
         _log.info("%s: client gone", self.name)
-        self.reset()
         with self._lock:
+            self._reset_all()
+            self._config.reset()
             self._client = None
         if self._on_disconnect:
             self._on_disconnect(self)
@@ -208,20 +226,32 @@ class VirtualGpu:
         """Read config space, a register, or shared memory by message."""
         if index == RegionIndex.BAR0:
             with self._lock:
-                return self._registers.read(offset, count)
+                if self._is_absent():
+                    return b"\xff" * count
+                data = self._registers.read(offset, count)
+                if self.faults.has_rules(Point.REGISTER):
+                    data = read_registers(self.faults, offset, data)
+                return data
         if index == RegionIndex.CONFIG:
             with self._lock:
-                return self._config.read(offset, count)
+                if self._is_absent():
+                    return b"\xff" * count
+                data = self._config.read(offset, count)
+                return (
+                    read_config(self.faults, data) if self.faults.has_rules(Point.CONFIG) else data
+                )
         return self._memory[offset : offset + count]
 
     def region_write(self, index: int, offset: int, data: bytes) -> None:
         """Write config space, a register, or shared memory by message."""
         if index == RegionIndex.BAR0:
             with self._lock:
-                self._registers.write(offset, data)
+                if not self._is_absent():
+                    self._registers.write(offset, data)
         elif index == RegionIndex.CONFIG:
             with self._lock:
-                self._config.write(offset, data)
+                if not self._is_absent():
+                    self._config.write(offset, data)
         else:
             self._memory[offset : offset + len(data)] = data
 
@@ -248,15 +278,80 @@ class VirtualGpu:
         raise VfioUserError(errno.ENOTTY, f"device feature {feature} is not supported")
 
     def reset(self) -> None:
-        """Function reset (FLR, DEVICE_RESET): the device and its config space."""
-        with self._lock:
-            self.control_reset()
-            self._config.reset()
+        """DEVICE_RESET: the device and its config space.
+
+        Raises:
+            VfioUserError: EIO, for an injected fault.
+        """
+        if not self._function_reset():
+            raise VfioUserError(errno.EIO, "injected fault: the reset failed")
 
     # -- vgpu_stub.device.registers.RegisterEffects ------------------------------------------------
 
     def control_reset(self) -> None:
         """Full reset from any state; when this returns nothing accesses guest memory any more."""
+        self._device_reset()
+
+    def enable(self) -> bool:
+        """CONTROL.ENABLE."""
+        rule = self.faults.fires(Point.ENABLE)
+        if rule is None:
+            self._admin.enable()
+            return True
+        if rule.kind == "enable-late":
+            resets = self._registers.reset_count
+
+            def enable_now() -> None:
+                if self._registers.reset_count == resets:
+                    self._admin.enable()
+                    self._registers.enabled = True
+
+            self._delays.later(float(rule.parameters["delay_ms"]), enable_now)
+        return False
+
+    def doorbell(self, channel: int) -> None:
+        """DOORBELL."""
+        if self.faults.has_rules(Point.DOORBELL):
+            self._signals.doorbell(channel, self._wake)
+        else:
+            self._wake(channel)
+
+    def interrupt_test(self, vector: int) -> None:
+        """INTERRUPT_TEST."""
+        self._interrupt(vector)
+
+    # -- helpers ---------------------------------------------------------------------------------
+
+    def _wake(self, channel: int) -> None:
+        if channel == 0:
+            self._admin.doorbell()
+        else:
+            self._channels.kick(channel)
+
+    def _function_level_reset(self) -> None:
+        self._function_reset()
+
+    def _function_reset(self) -> bool:
+        """Reset the device and its config space; False where a fault prevents it."""
+        with self._lock:
+            done = self._device_reset()
+            if done:
+                self._config.reset()
+            return done
+
+    def _device_reset(self) -> bool:
+        with self._lock:
+            rule = self.faults.fires(Point.RESET)
+            if rule and rule.kind == "reset-failed":
+                return False
+            self._reset_all()
+            if rule:
+                self._registers.ready = False
+                if rule.kind == "reset-late":
+                    self._delays.later(float(rule.parameters["delay_ms"]), self._registers.be_ready)
+            return True
+
+    def _reset_all(self) -> None:
         with self._lock:
             self._channels.reset()
             self._admin.disable()
@@ -267,22 +362,36 @@ class VirtualGpu:
             self._publish_info()
         _log.info("%s: reset", self.name)
 
-    def enable(self) -> None:
-        """CONTROL.ENABLE."""
-        self._admin.enable()
+    def _is_absent(self) -> bool:
+        """Whether faults keep this access from reaching the device."""
+        if self._presence.absent or self.faults.has_rules(Point.LINK):
+            return self._presence.check()
+        return False
 
-    def doorbell(self, channel: int) -> None:
-        """DOORBELL."""
-        if channel == 0:
-            self._admin.doorbell()
-        else:
-            self._channels.kick(channel)
+    def _vanish(self, keeps_state: bool) -> None:
+        """The device cannot be reached any more, and reaches nobody."""
+        _log.warning("%s: gone from the bus", self.name)
+        if keeps_state:
+            self._channels.vectors_changed(range(abi.VECTOR_COUNT))
+            return
+        used = [0, *(channel.number for channel in self._channels)]
+        self._reset_all()
+        self._config.reset()
+        # The guest has BAR2 mapped; what it looks at there reads all ones as well.
+        info = slice(abi.INFO_OFFSET, abi.INFO_OFFSET + len(self._info))
+        self._memory[info] = b"\xff" * len(self._info)
+        for number in used:
+            start = channel_offset(number)
+            self._memory[start : start + abi.SQ_OFFSET] = b"\xff" * abi.SQ_OFFSET
 
-    def interrupt_test(self, vector: int) -> None:
-        """INTERRUPT_TEST."""
-        self._interrupt(vector)
-
-    # -- helpers ---------------------------------------------------------------------------------
+    def _return(self, keeps_state: bool) -> None:
+        """The device can be reached again."""
+        _log.warning("%s: back on the bus", self.name)
+        if keeps_state:
+            self._channels.vectors_changed(range(abi.VECTOR_COUNT))
+            return
+        self._reset_all()
+        self._config.reset()
 
     def _channel_ended(self, channel: Channel) -> None:
         if self._on_channel_end:
@@ -295,12 +404,20 @@ class VirtualGpu:
         return self._client.dma if self._client else None
 
     def _interrupt(self, vector: int) -> None:
+        if self.faults.has_rules(Point.INTERRUPT):
+            self._signals.interrupt(vector, self._signal)
+        else:
+            self._signal(vector)
+
+    def _signal(self, vector: int) -> None:
         client = self._client
-        if client:
+        if client and not self._presence.absent:
             client.irqs.trigger(IrqIndex.MSIX, vector)
 
     def _vector_eventfd(self, vector: int) -> int | None:
-        return self._client.irqs.dup_eventfd(IrqIndex.MSIX, vector) if self._client else None
+        if self._client is None or self._presence.absent:
+            return None
+        return self._client.irqs.dup_eventfd(IrqIndex.MSIX, vector)
 
 
 def _config_space(identity: tuple[int, int], on_reset: Callable[[], None]) -> ConfigSpace:

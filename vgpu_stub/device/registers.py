@@ -28,8 +28,8 @@ _DOORBELL_END: Final = abi.REG_DOORBELL + 4 * abi.CHANNEL_COUNT
 class RegisterEffects(Protocol):
     """What register writes cause."""
 
-    def enable(self) -> None:
-        """CONTROL.ENABLE was set."""
+    def enable(self) -> bool:
+        """CONTROL.ENABLE was set; returns whether the device is enabled now."""
         ...
 
     def control_reset(self) -> None:
@@ -55,6 +55,7 @@ class RegisterFile:
         self._power_on()
 
     def _power_on(self) -> None:
+        self.ready = True
         self.enabled = False
         self.abi_refused = False
         self.error = abi.DEVICE_ERROR_NONE
@@ -69,6 +70,10 @@ class RegisterFile:
         self.reset_count += 1
         self._power_on()
 
+    def be_ready(self) -> None:
+        """Set STATUS.READY, after a reset that took its time."""
+        self.ready = True
+
     def latch_error(self, error: int, channel: int) -> None:
         """Set ERROR, unless an earlier error is still there."""
         if self.error == abi.DEVICE_ERROR_NONE:
@@ -79,7 +84,7 @@ class RegisterFile:
     def status(self) -> int:
         """The STATUS register."""
         return (
-            abi.STATUS_READY
+            (abi.STATUS_READY if self.ready else 0)
             | (abi.STATUS_ENABLED if self.enabled else 0)
             | (abi.STATUS_ERROR if self.error else 0)
             | (abi.STATUS_ABI_REFUSED if self.abi_refused else 0)
@@ -141,12 +146,11 @@ class RegisterFile:
         if value & abi.CONTROL_RESET:
             self._effects.control_reset()
         elif value & abi.CONTROL_ENABLE:
-            if self.enabled:
+            if self.enabled or not self.ready:
                 return
             self.abi_refused = not self._abi_accepted()
             if not self.abi_refused:
-                self.enabled = True
-                self._effects.enable()
+                self.enabled = self._effects.enable()
         elif self.enabled:
             self._effects.control_reset()
 

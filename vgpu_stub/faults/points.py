@@ -22,6 +22,7 @@ class Point(Enum):
     STATUS = "status"  #: the device's sensors are asked
     WORKER = "worker"  #: a worker is taken for a new channel
     LINK = "link"  #: the device's presence on the bus
+    STORM = "storm"  #: it is time for another interrupt that nobody is due
 
 
 #: Points that a worker passes itself: it gets the rules for them, and counts by channel.
@@ -31,6 +32,8 @@ WORKER_POINTS: Final = frozenset((Point.EXECUTE, Point.COMPLETE, Point.DATA, Poi
 TIMING: Final = ("nth", "every", "probability", "seed", "after_s", "times")
 #: Selectors of kinds that happen to a device.
 DEVICE: Final = ("device", *TIMING)
+#: Selectors of kinds that happen to a register.
+REGISTER: Final = ("register", *DEVICE)
 #: Selectors of kinds that happen to a channel.
 CHANNEL: Final = ("channel", "process", *DEVICE)
 #: Selectors of kinds that happen to a command.

@@ -18,6 +18,12 @@ from vgpu_stub.abi import generated as abi
 from vgpu_stub.abi.commands import COMMANDS
 from vgpu_stub.faults.kinds import KINDS, Kind, Value, near, parse_value
 
+#: Offsets in BAR0 of the registers that can be read, by name.
+REGISTERS: Final = {
+    name.removeprefix("REG_"): offset
+    for name, offset in vars(abi).items()
+    if name.startswith("REG_") and name != "REG_DOORBELL"
+}
 #: Least value of each selector that is a number.
 _LEAST: Final = {"nth": 1.0, "every": 1.0}
 _VERSION_SUFFIX: Final = re.compile(r"(_v\d+|_ptsz|_ptds)+$")
@@ -35,6 +41,7 @@ class Selectors:
         device: Name of the device, such as "gpu0".
         channel: Number of the channel.
         process: Name or pid of the guest process.
+        register: Name of a register in the data sheet, such as STATUS.
         opcode: Command (LAUNCH_KERNEL) or CUDA function that it carries (cuLaunchKernel).
         nth: Only at the nth event that matches, counted from 1.
         every: At each event whose number is a multiple.
@@ -47,6 +54,7 @@ class Selectors:
     device: str | None = None
     channel: int | None = None
     process: str | None = None
+    register: str | None = None
     opcode: str | None = None
     nth: int | None = None
     every: int | None = None
@@ -60,6 +68,7 @@ _SELECTOR_TYPES: Final[dict[str, type]] = {
     "device": str,
     "channel": int,
     "process": str,
+    "register": str,
     "opcode": str,
     "nth": int,
     "every": int,
@@ -176,8 +185,9 @@ class Rule:
         """Whether it is about such an event, whatever was counted.
 
         Args:
-            event: `device`, `channel`, `opcode` (number), `process` (name), `pid`; what a place
-                does not know is None or left out, and then no rule that selects by it matches.
+            event: `device`, `channel`, `opcode` (number), `process` (name), `pid`, `register`
+                (name); what a place does not know is None or left out, and then no rule that
+                selects by it matches.
         """
         wanted = self.selectors
         if wanted.device is not None and wanted.device != event.get("device"):
@@ -188,6 +198,8 @@ class Rule:
             event.get("process"),
             str(event.get("pid")),
         ):
+            return False
+        if wanted.register is not None and wanted.register != event.get("register"):
             return False
         return wanted.opcode is None or event.get("opcode") in opcodes_of(wanted.opcode)
 
@@ -223,6 +235,10 @@ class Rule:
 
 
 def _check(kind: Kind, selectors: Selectors) -> None:
+    if selectors.register is not None and selectors.register not in REGISTERS:
+        raise FaultRuleError(
+            f"there is no register {selectors.register!r}; {near(selectors.register, REGISTERS)}"
+        )
     if selectors.nth is not None and selectors.every is not None:
         raise FaultRuleError(f"{kind.name}: nth is one event and every is many; say one of them")
     if selectors.probability is not None and not 0 < selectors.probability <= 1:

@@ -14,8 +14,9 @@ class Effects:
     def __init__(self) -> None:
         self.seen: list[tuple[str, int]] = []
 
-    def enable(self) -> None:
+    def enable(self) -> bool:
         self.seen.append(("enable", 0))
+        return True
 
     def control_reset(self) -> None:
         self.seen.append(("reset", 0))

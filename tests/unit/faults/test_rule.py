@@ -9,7 +9,7 @@ import pytest
 from vgpu_stub.abi.generated import Opcode
 from vgpu_stub.faults import KINDS, FaultRuleError, Rule, Selectors, load_rules
 from vgpu_stub.faults.cuda_errors import CUDA_ERRORS, cuda_error, cuda_error_name
-from vgpu_stub.faults.points import COMMAND
+from vgpu_stub.faults.points import COMMAND, REGISTER
 from vgpu_stub.faults.rule import opcodes_of
 
 
@@ -113,7 +113,15 @@ def test_kinds_describe_themselves() -> None:
         assert "_" not in name
         assert kind.summary.endswith(".")
         assert kind.guest_sees
-        assert set(kind.selectors) <= set(COMMAND)
+        assert set(kind.selectors) <= {*COMMAND, *REGISTER}
         names = [parameter.name for parameter in kind.parameters]
         assert not set(names) & set(kind.selectors)
         Rule.make(name)  # every kind has sensible defaults
+
+
+def test_a_register_is_selected_by_its_name() -> None:
+    rule = Rule.parse("register-stuck:register=STATUS,value=5")
+    assert rule.matches(register="STATUS")
+    assert not rule.matches(register="MAGIC")
+    with pytest.raises(FaultRuleError, match="near are STATUS"):
+        Rule.parse("register-stuck:register=STATSU")
