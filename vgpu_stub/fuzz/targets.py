@@ -10,6 +10,7 @@ from vgpu_stub.fuzz.target import Target
 #: Name on the command line: module and class. Only the one that is fuzzed is imported.
 _PLACES: Final = {
     "messages": "vgpu_stub.fuzz.messages:Messages",
+    "rings": "vgpu_stub.fuzz.rings:Rings",
     "registers": "vgpu_stub.fuzz.registers:Registers",
 }
 TARGETS: Final = tuple(_PLACES)

@@ -14,6 +14,7 @@ from vgpu_host.executors.blas import BlasCall, ComputeType, DataType, Routine
 from vgpu_host.executors.software.executor import SoftwareExecutor
 
 ILLEGAL_ADDRESS = 700
+NOT_SUPPORTED = 801
 MISALIGNED_ADDRESS = 716
 FLOAT = DataType.R_32F
 ORDER = 16
@@ -105,3 +106,57 @@ def test_misaligned_matrix_is_a_misaligned_address(
 def test_routines_use_as_many_threads_as_the_device(executor: SoftwareExecutor) -> None:
     executor.blas_prepare()
     assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"a_type": DataType.C_32F},
+        {"c_type": DataType.R_64F},
+        {"compute_type": ComputeType.F64},
+        {"compute_type": 12345},
+        {"routine": Routine.DOT, "c_type": DataType.R_8I},
+        {"routine": Routine.SCAL, "c_type": DataType.C_32F},
+        {"routine": Routine.AMAX, "c_type": FLOAT},
+        {"routine": Routine.SYRK, "a_type": DataType.R_16BF},
+    ],
+)
+def test_types_that_do_not_go_together_are_refused(
+    executor: SoftwareExecutor, product: BlasCall, change: dict[str, int]
+) -> None:
+    with pytest.raises(CudaError) as refused:
+        executor.blas(replace(product, **change), None)  # type: ignore[arg-type]
+    assert refused.value.result == NOT_SUPPORTED
+    executor.blas(product, None)
+
+
+@pytest.mark.parametrize("name", ["m", "n", "k", "batch"])
+@pytest.mark.parametrize("routine", [Routine.GEMM, Routine.SYRK, Routine.TRSM])
+def test_sizes_beyond_all_memory_are_an_illegal_address(
+    executor: SoftwareExecutor, product: BlasCall, routine: Routine, name: str
+) -> None:
+    nothing = dict.fromkeys(("m", "n", "k", "batch"), 0)
+    call = replace(product, routine=routine, **(nothing | {name: 1 << 62}))
+    assert fault_of(executor, call) == ILLEGAL_ADDRESS
+
+
+def test_product_larger_than_its_result_is_not_computed(
+    executor: SoftwareExecutor, product: BlasCall
+) -> None:
+    wide = replace(product, routine=Routine.SYRK, n=1 << 20, k=0, c_step=1 << 20)
+    assert fault_of(executor, wide) == ILLEGAL_ADDRESS
+
+
+def test_step_that_is_never_taken_may_be_anything(
+    executor: SoftwareExecutor, product: BlasCall
+) -> None:
+    single = replace(product, m=1, n=1, k=1, a_step=1 << 62, b_step=1 << 62, c_step=1 << 62)
+    executor.blas(single, None)
+    executor.context_synchronize()
+
+
+def test_empty_batch_of_pointers_solves_nothing(
+    executor: SoftwareExecutor, product: BlasCall
+) -> None:
+    executor.blas(replace(product, routine=Routine.TRSM, batch=0, pointer_arrays=True), None)
+    executor.context_synchronize()

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from vgpu_host.executors.blas import BlasCall, Routine
 from vgpu_host.executors.software import blas_matrices as matrices
 from vgpu_host.executors.software import blas_vectors as vectors
+from vgpu_host.executors.software.blas_checks import check_call
 from vgpu_host.executors.software.blas_gemm import gemm
 from vgpu_host.executors.software.blas_memory import CheckRange, Memory
 from vgpu_host.executors.software.blas_triangular import trsm
@@ -65,6 +66,7 @@ class Blas:
             threads: Host threads of a routine; all processors of this process by default.
         """
         self._memory = Memory(check_range, total_bytes)
+        self._total_bytes = total_bytes
         self._threads = threads
 
     def prepare(self) -> None:
@@ -76,7 +78,9 @@ class Blas:
         """Carry out a call.
 
         Raises:
+            CudaError: Its types do not go together.
             DeviceFault: It touches memory that it must not.
         """
+        check_call(call, self._total_bytes)
         with np.errstate(all="ignore"):
             _ROUTINES[call.routine](self._memory, call)

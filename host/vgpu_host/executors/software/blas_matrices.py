@@ -73,12 +73,13 @@ def rank_k(memory: Memory, call: BlasCall) -> None:
         b = a
     else:
         b = operated(memory.matrix(call.b, *shape, call.b_step, call.a_type), call.a_operation)
+    # Before the product, which with k = 0 is larger than anything that has been checked.
+    c = memory.matrix(call.c, call.n, call.n, call.c_step, call.a_type)
     product = alpha * (a @ (b.T.conj() if hermitian else b.T))
     if call.routine is Routine.SYR2K:
         product += alpha * (b @ a.T)
     elif call.routine is Routine.HER2K:
         product += np.conj(alpha) * (b @ a.T.conj())
-    c = memory.matrix(call.c, call.n, call.n, call.c_step, call.a_type)
     if beta != 0:
         product += beta * c
     if hermitian:

@@ -114,7 +114,8 @@ class Memory:
             stored,
             _view(first, length, _BUFFER_WRITABLE),
             pointer - first,
-            [size * step for step in steps],
+            # A step that is never taken may be larger than any memory.
+            [size * step if count > 1 else size for count, step in zip(shape, steps, strict=True)],
         )
 
     def transposed(self, place: Place, kind: DataType) -> Array:

@@ -26,6 +26,8 @@ def trsm(memory: Memory, call: BlasCall) -> None:
     )
     places = list(memory.batches(call, *operands))
     a, b = ([memory.transposed(place[which], call.a_type) for place in places] for which in (0, 1))
+    if not places:
+        return
     if len(places) == 1:
         solve(call, a[0], b[0], alpha)
         return
