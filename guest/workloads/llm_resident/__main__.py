@@ -270,7 +270,7 @@ def main() -> int:
                 decode, max(options.tokens - 1, 1), do.fallbacks, run.busy_share, run.logits_bytes
             )
             report = _report(device, pool, run, do, verdict, file.shape)
-    except (ModelError, DeviceError, PoolExhaustedError) as error:
+    except (OSError, ModelError, DeviceError, PoolExhaustedError) as error:
         print(f"llm_resident: {error}", file=sys.stderr)
         return 2
     right = True

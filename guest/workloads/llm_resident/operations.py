@@ -24,8 +24,13 @@ REAL: Final = ctypes.c_float
 
 _WARPS: Final = 8
 _BLOCK: Final = 32 * _WARPS
+_NORM_BLOCK: Final = 512
+_ATTENTION_BLOCK: Final = 512
 _TILE: Final = 64
 _PARTS: Final = 128
+
+HEAD_WIDTHS: Final = (32, 64, 96, 128, 256)
+"""Widths of a head that there is a kernel for."""
 
 DEFECTS: Final = {
     "cpu-op": "every normalisation is computed by the host",
@@ -99,7 +104,7 @@ class Operations:
         self._launch(
             self.kernel("rms_norm"),
             (x.tokens,),
-            _BLOCK,
+            _NORM_BLOCK,
             (x.address, ADDRESS),
             (weight.address, ADDRESS),
             (output.address, ADDRESS),
@@ -180,7 +185,6 @@ class Operations:
         """
         count, shared = heads
         width = query.width // count
-        common = (count, COUNT), (shared, COUNT), (width, COUNT)
         caches = (cache_addresses[0], ADDRESS), (cache_addresses[1], ADDRESS)
         self._launch(
             self.kernel("rope_and_store"),
@@ -191,18 +195,21 @@ class Operations:
             (value.address, ADDRESS),
             *caches,
             (state, ADDRESS),
-            *common,
+            (count, COUNT),
+            (shared, COUNT),
+            (width, COUNT),
             (log_base, REAL),
         )
         self._launch(
-            self.kernel("attention"),
+            self.kernel(f"attention_{width}"),
             (count, query.tokens),
-            _BLOCK,
+            _ATTENTION_BLOCK,
             (query.address, ADDRESS),
             *caches,
             (output.address, ADDRESS),
             (state, ADDRESS),
-            *common,
+            (count, COUNT),
+            (shared, COUNT),
         )
 
     def choose(

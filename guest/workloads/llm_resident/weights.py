@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from device import Device, arguments
 from gguf import GGUFReader
-from operations import ADDRESS, COUNT
+from operations import ADDRESS, COUNT, HEAD_WIDTHS
 from pool import Buffer, BufferPool
 from tensor import CHUNK, KERNELS, Format, Tensor, why_not
 
@@ -77,8 +77,11 @@ class ModelFile:
             epsilon=float(self._field("llama.attention.layer_norm_rms_epsilon", 1e-5)),
             rope_base=float(self._field("llama.rope.freq_base", 10000.0)),
         )
-        if self.shape.head_width % 32 or self.shape.head_width > 256:
-            raise ModelError(f"{path}: heads of {self.shape.head_width} are no multiple of 32")
+        if self.shape.head_width not in HEAD_WIDTHS:
+            raise ModelError(
+                f"{path}: heads are {self.shape.head_width} wide; there are kernels for"
+                f" {', '.join(map(str, HEAD_WIDTHS))}"
+            )
 
     def _field(self, name: str, default: Any = None) -> Any:
         field = self._reader.fields.get(name)
