@@ -1,0 +1,1 @@
+"""Recordings of what guests did to a device: the file, its records, and how workers feed it."""
