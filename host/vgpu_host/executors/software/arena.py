@@ -9,16 +9,30 @@ check.
 from __future__ import annotations
 
 import bisect
-import ctypes
 import mmap
+import weakref
+from typing import Final
+
+from vgpu_host.memory_map import (
+    MAP_ANONYMOUS,
+    MAP_NORESERVE,
+    MAP_PRIVATE,
+    PROT_READ,
+    PROT_WRITE,
+    discard_memory,
+    map_memory,
+    unmap_memory,
+)
 
 from .errors import CudaResult, DeviceFault
 
 PAGE = mmap.PAGESIZE
 #: Room behind every space that a 32-bit access to its last byte may read.
 SLACK = PAGE
-_NORESERVE = 0x4000
-_DONTNEED = 4
+#: Where device memory lies if nothing else lies there: the same program then gets the same device
+#: pointers in every run, which is what makes a recording worth comparing with.
+_WANTED_BASE: Final = 0x2000_0000_0000
+_FLAGS: Final = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 
 
 def round_up(number: int, alignment: int) -> int:
@@ -32,13 +46,9 @@ class Arena:
     def __init__(self, size: int, scratch: int) -> None:
         self.size = round_up(size, PAGE)
         self.scratch_size = round_up(scratch, PAGE)
-        self._mapping = mmap.mmap(
-            -1,
-            self.size + self.scratch_size + SLACK,
-            flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE,
-        )
-        self._view = (ctypes.c_char * 1).from_buffer(self._mapping)
-        self.base = ctypes.addressof(self._view)
+        mapped = self.size + self.scratch_size + SLACK
+        self.base = map_memory(_WANTED_BASE, mapped, PROT_READ | PROT_WRITE, _FLAGS)
+        self._unmap = weakref.finalize(self, unmap_memory, self.base, mapped)
         self._free: list[tuple[int, int]] = [(self.base, self.size)]
         self._starts: list[int] = []
         self._sizes: dict[int, int] = {}
@@ -109,7 +119,7 @@ class Arena:
         first = max(round_up(start, PAGE), address & -PAGE)
         last = min((start + length) & -PAGE, round_up(address + taken, PAGE))
         if last > first:
-            self._mapping.madvise(_DONTNEED, first - self.base, last - first)
+            discard_memory(first, last - first)
 
     def owner(self, address: int) -> tuple[int, int] | None:
         """The live allocation (start, size) that contains an address, or None."""
@@ -145,5 +155,4 @@ class Arena:
 
     def close(self) -> None:
         """Unmap the memory; every pointer becomes invalid."""
-        del self._view
-        self._mapping.close()
+        self._unmap()
