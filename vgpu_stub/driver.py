@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.rings import ControlPage, channel_offset, full_barrier
@@ -62,10 +62,27 @@ class GuestMemory:
         os.close(self._fd)
 
 
+class ChannelDevice(Protocol):
+    """What a channel needs of its device."""
+
+    @property
+    def bar2(self) -> mmap.mmap:
+        """Shared memory."""
+        ...
+
+    def doorbell(self, channel: int) -> None:
+        """Wake the channel's worker."""
+        ...
+
+    def wait_interrupt(self, vector: int, timeout_s: float) -> int:
+        """Wait for an MSI-X vector."""
+        ...
+
+
 class GuestChannel:
     """One channel as the guest uses it: submits commands, takes completions."""
 
-    def __init__(self, driver: GuestDriver, number: int) -> None:
+    def __init__(self, driver: ChannelDevice, number: int) -> None:
         self.number = number
         self._driver = driver
         self._memory = driver.bar2
@@ -111,6 +128,17 @@ class GuestChannel:
         slots = -(-(abi.COMMAND_HEADER.size + len(body)) // abi.SLOT_BYTES)
         header = abi.COMMAND_HEADER.pack(opcode, slots, flags, context, self._sequence)
         return self._sequence, (header + body).ljust(slots * abi.SLOT_BYTES, b"\0")
+
+    @property
+    def free_slots(self) -> int:
+        """Slots of the ring that the device has given back."""
+        control = self._control
+        return abi.SQ_ENTRIES - (self._tail - control.words64[control.sq_head_index])
+
+    def take(self, sequence: int) -> Completion | None:
+        """Take the completion of a command if it is there."""
+        self._reap()
+        return self._completions.pop(sequence, None)
 
     def write_slots(self, command: bytes) -> None:
         """Put whole slots into the ring, without telling the device."""
@@ -361,6 +389,16 @@ class GuestDriver:
             access,
             1,
         )
+
+    def unregister(self, channel: GuestChannel, registration: int) -> None:
+        """Take registered memory away from a channel."""
+        self.admin.call(abi.Opcode.MEMORY_UNREGISTER, channel.number, registration)
+
+    def free(self, memory: GuestMemory) -> None:
+        """Take back memory that is registered nowhere any more, with its DMA window."""
+        self.client.unmap_dma(memory.iova, memory.size)
+        self._memories.remove(memory)
+        memory.close()
 
     def close(self) -> None:
         """Disconnect; the device resets itself."""

@@ -87,7 +87,8 @@ class WorkerPool:
     """Spare workers of one executor."""
 
     def __init__(self, options: ExecutorOptions, spares: int = 1) -> None:
-        self._options = options
+        #: Of the executor that every worker makes.
+        self.options = options
         self._spares = spares
         self._condition = threading.Condition()
         self._ready: deque[PooledWorker] = deque()
@@ -165,7 +166,7 @@ class WorkerPool:
         self.close()
 
     def _run(self) -> None:
-        template = WorkerTemplate(self._options)
+        template = WorkerTemplate(self.options)
         proven = False
         while self._wait_for_need():
             try:
@@ -180,7 +181,7 @@ class WorkerPool:
                 _log.error("the template of workers ended with %d", status)
                 if not proven:
                     self._fail(f"the template of workers ended with {status} while starting")
-                template = WorkerTemplate(self._options)
+                template = WorkerTemplate(self.options)
                 proven = False
             else:
                 proven = True

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -29,6 +30,7 @@ from vgpu_host.fault_table import FaultTable
 from vgpu_host.logs import configure_logging
 from vgpu_host.pool import WorkerPool
 from vgpu_host.process import die_with_parent
+from vgpu_host.recording_control import RecordingControl
 from vgpu_host.sensors import open_sensors
 from vgpu_host.snapshot import Snapshot, channel_snapshot, server_snapshot
 from vgpu_host.telemetry import PhysicalGpu, Telemetry
@@ -57,6 +59,7 @@ class DeviceServer:
         faults: Sequence[Rule] = (),
         *,
         shared: bool,
+        record: Path | None = None,
     ) -> None:
         """Prepare; `serve` starts it.
 
@@ -68,6 +71,7 @@ class DeviceServer:
             gpu: Sensors of the physical GPU behind the workers, if there is one.
             faults: What goes wrong on purpose from the start.
             shared: One device for one client at a time, else a device for each client.
+            record: File to record to from the start.
         """
         self._folder = folder
         self._pool = pool
@@ -79,6 +83,8 @@ class DeviceServer:
         self._ended: deque[Snapshot] = deque(maxlen=_REMEMBERED_CHANNELS)
         self._made = 0
         self._faults = FaultTable(self._devices_now, faults)
+        self.recording = RecordingControl(self._devices_now, {"options": asdict(pool.options)})
+        self._record = record
         self._telemetry = Telemetry(pool.device_info(), self._devices_now, gpu)
 
     def serve(self, stop: threading.Event, ready: Callable[[], None]) -> None:
@@ -91,8 +97,14 @@ class DeviceServer:
             self._device_for_client,
             max_clients=1 if self._shared else None,
         )
+        self.recording.server = server
+        if self._record:
+            self.recording.start(self._record)
         monitor_path = self._folder / runtime.MONITOR_SOCKET
-        control = ControlServer(self._folder / runtime.CONTROL_SOCKET, self._faults.handlers())
+        control = ControlServer(
+            self._folder / runtime.CONTROL_SOCKET,
+            {**self._faults.handlers(), **self.recording.handlers()},
+        )
         with self._telemetry, server, control, socket.socket(socket.AF_UNIX) as monitor:
             monitor.bind(str(monitor_path))
             monitor.listen()
@@ -105,6 +117,8 @@ class DeviceServer:
             answering.join()
         for device in list(self._devices):
             self._discard(device)
+        if self.recording.status():
+            self.recording.stop()
 
     def _device_for_client(self) -> VirtualGpu:
         with self._lock:
@@ -123,6 +137,7 @@ class DeviceServer:
         )
         with self._lock:
             self._devices.append(device)
+        self.recording.device_made(device)
         return device
 
     def _devices_now(self) -> list[VirtualGpu]:
@@ -138,6 +153,7 @@ class DeviceServer:
 
     def _remember(self, device: VirtualGpu, channel: Channel) -> None:
         self._telemetry.channel_ended(device, channel)
+        self.recording.channel_ended(device, channel)
         self._ended.append({**channel_snapshot(device, channel), "state": "ended"})
 
     def _discard(self, device: VirtualGpu) -> None:
@@ -158,6 +174,7 @@ class DeviceServer:
                 snapshot = server_snapshot(devices, self._ended, self._executor, os.getpid())
                 snapshot["measured"] = self._measured()
                 snapshot["faults"] = self._faults.snapshot()
+                snapshot["recording"] = self.recording.status()
                 client.sendall(json.dumps(snapshot).encode() + b"\n")
 
 
@@ -186,6 +203,7 @@ def main() -> int:
         help="PCI vendor and device id",
     )
     parser.add_argument("--faults", default="[]", help="fault rules from the start, as JSON")
+    parser.add_argument("--record", type=Path, help="file to record to from the start")
     arguments = parser.parse_args()
     configure_logging("server")
     die_with_parent(signal.SIGTERM)
@@ -211,6 +229,7 @@ def main() -> int:
             open_sensors(info) if options.name == "cuda" else None,
             [Rule.from_json(rule) for rule in json.loads(arguments.faults)],
             shared=arguments.shared,
+            record=arguments.record,
         )
 
         def announce() -> None:

@@ -13,6 +13,7 @@ import mmap
 import os
 from typing import Any
 
+from vgpu_host.channel_recorder import ChannelRecorder
 from vgpu_host.drain import ChannelDrain
 from vgpu_host.executors.base import CudaError, DeviceDescription, Executor
 from vgpu_host.executors.options import ExecutorOptions, make_executor
@@ -24,6 +25,7 @@ from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.rings import RingError, channel_offset
 from vgpu_stub.device.worker_link import LinkClosedError, Message, WorkerLink, unpack_extents
 from vgpu_stub.faults import Rule
+from vgpu_stub.recording.spool import SpoolWriter
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ class Worker:
         self._registrations = Registrations()
         self._drain: ChannelDrain | None = None
         self._faults: FaultHook | None = None
+        self._session = ChannelSession(executor, self._registrations)
+        self._recorder: ChannelRecorder | None = None
 
     def run(self) -> None:
         """Serve until the link closes.
@@ -92,6 +96,10 @@ class Worker:
             self._set_faults(arguments)
         elif message.verb == "faults":
             self._set_faults(arguments)
+        elif message.verb == "record":
+            self._record(message.fds)
+        elif message.verb == "record_stop":
+            self._stop_recording()
         elif message.verb == "interrupt":
             self._set_interrupt(message.fds)
         elif message.verb == "register":
@@ -110,19 +118,40 @@ class Worker:
         memory = mmap.mmap(bar2_fd, abi.CHANNEL_STRIDE, offset=channel_offset(channel))
         os.close(bar2_fd)
         set_process_name(f"vgpu-worker{channel}")
-        session = ChannelSession(self._executor, self._registrations)
         self._drain = ChannelDrain(
             memory,
-            session,
+            self._session,
             self._registrations,
             self._serve_control,
             self._link.fileno(),
             kick_fd,
         )
         self._faults = FaultHook(
-            self._drain, session, self._link.fileno(), self._serve_control, self._tell_faults
+            self._drain, self._session, self._link.fileno(), self._serve_control, self._tell_faults
         )
         self._set_interrupt(tuple(interrupt))
+        if self._recorder:
+            self._drain.install(self._recorder)
+
+    def _record(self, fds: tuple[int, ...]) -> None:
+        """Start to record; before the channel is attached, or between two commands."""
+        spool_fd, wake_fd = fds
+        self._recorder = ChannelRecorder(
+            SpoolWriter(spool_fd, wake_fd),
+            self._session,
+            self._registrations,
+            synchronous=self._executor_name == "software",
+        )
+        os.close(spool_fd)
+        self._recorder.begin()
+        if self._drain:
+            self._drain.install(self._recorder)
+
+    def _stop_recording(self) -> None:
+        if self._recorder and self._drain:
+            self._drain.uninstall(self._recorder)
+            self._recorder.close()
+            self._recorder = None
 
     def _set_faults(self, arguments: dict[str, Any]) -> None:
         if self._faults is not None:
@@ -152,6 +181,8 @@ class Worker:
             for fd in fds:
                 os.close(fd)
         self._executor.host_register(registration.address, registration.size)
+        if self._recorder:
+            self._recorder.registered(number, registration.size, registration.access)
         return 0
 
     def _unregister(self, number: int) -> int:
@@ -164,6 +195,8 @@ class Worker:
         except CudaError as error:
             _log.warning("registration %d: %s", number, error)
         self._registrations.remove(number)
+        if self._recorder:
+            self._recorder.unregistered(number)
         return 0
 
 

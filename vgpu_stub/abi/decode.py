@@ -215,7 +215,7 @@ def _grouped(fields: dict[str, Value]) -> Iterable[tuple[str, Value | tuple[Valu
 def _shown(name: str, value: Value | tuple[Value, ...]) -> str:
     if isinstance(value, bytes):
         text = value.rstrip(b"\0")
-        return repr(text.decode()) if text.isascii() and text.decode().isprintable() else value.hex()
+        return repr(text.decode(errors="backslashreplace")) if name == "name" else value.hex()
     if isinstance(value, tuple):
         return "(" + ", ".join(str(part) for part in value) + ")"
     return f"0x{value:x}" if name in _HEX_FIELDS else str(value)

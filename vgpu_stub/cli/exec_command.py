@@ -26,6 +26,7 @@ from vgpu_stub.cli.options import (
     MemoryOption,
     ProfileChoice,
     ProfileOption,
+    RecordOption,
     WatchdogOption,
     executor_options,
 )
@@ -78,6 +79,7 @@ def exec_command(
     check_report: CheckReportOption = None,
     fidelity: FidelityOption = False,
     fidelity_report: FidelityReportOption = None,
+    record: RecordOption = None,
     image: Annotated[
         str | None,
         typer.Option(help="Run a program of this guest image: base, cuda or llm."),
@@ -112,7 +114,7 @@ def exec_command(
         with console_progress() as progress:
             sandbox = Sandbox(image, progress=progress)
     with (
-        DeviceServer(options, shared=False) as server,
+        DeviceServer(options, shared=False, record=record) as server,
         FindingsDisplay(server.reports, options.checks, check_report) as findings,
     ):
         environment = program_environment(server.device_socket, libraries)

@@ -107,6 +107,15 @@ IdentityOption = Annotated[
     ),
 ]
 
+RecordOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        dir_okay=False,
+        help="Keep everything that the guest does to the device in this file; see vgpu-stub"
+        " replay.",
+    ),
+]
 ImageOption = Annotated[
     str,
     typer.Option(

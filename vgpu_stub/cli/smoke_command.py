@@ -25,6 +25,7 @@ from vgpu_stub.cli.options import (
     MemoryOption,
     ProfileChoice,
     ProfileOption,
+    RecordOption,
     executor_options,
 )
 from vgpu_stub.cli.vm_command import (
@@ -109,6 +110,7 @@ def smoke_command(
     list_tests: Annotated[
         bool, typer.Option("--list", help="Print the ids of all tests and end; boots nothing.")
     ] = False,
+    record: RecordOption = None,
 ) -> None:
     """Test device, driver and CUDA libraries from inside a virtual machine.
 
@@ -130,7 +132,9 @@ def smoke_command(
         print(json.dumps(tests) if as_json else "\n".join(tests))
         raise typer.Exit
     options = executor_options(executor, memory, profile=profile)
-    settings = GuestSettings(kernel, accel, cpus, guest_memory, None, console_log, timeout)
+    settings = GuestSettings(
+        kernel, accel, cpus, guest_memory, None, console_log, timeout, record=record
+    )
     display = SmokeDisplay(Console(stderr=as_json))
     with (
         console_progress() as progress,

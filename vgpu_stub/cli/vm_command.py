@@ -26,6 +26,7 @@ from vgpu_stub.cli.options import (
     MemoryOption,
     ProfileChoice,
     ProfileOption,
+    RecordOption,
     WatchdogOption,
     executor_options,
 )
@@ -87,6 +88,7 @@ def vm_command(
     check_report: CheckReportOption = None,
     fidelity: FidelityOption = False,
     fidelity_report: FidelityReportOption = None,
+    record: RecordOption = None,
     identity: IdentityOption = None,
     kernel: KernelOption = DEFAULT_KERNEL,
     image: ImageOption = "cuda",
@@ -121,7 +123,16 @@ def vm_command(
     counted = fidelity or fidelity_report is not None
     options = executor_options(executor, memory, watchdog, profile, check, counted)
     settings = GuestSettings(
-        kernel, accel, cpus, guest_memory, share, console_log, timeout, identity, image
+        kernel,
+        accel,
+        cpus,
+        guest_memory,
+        share,
+        console_log,
+        timeout,
+        identity,
+        image,
+        record=record,
     )
     snapshot: dict[str, Any] | None = None
     with (

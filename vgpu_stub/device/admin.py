@@ -63,6 +63,8 @@ class AdminChannel:
         faults: DeviceFaults,
         delays: Delays,
         examine: Callable[[DeviceStatus], DeviceStatus],
+        on_command: Callable[[int, bytes], None],
+        on_completion: Callable[[int, int], None],
         own_thread: bool = True,
     ) -> None:
         """Start the thread; commands are taken once `enable` is called.
@@ -79,6 +81,8 @@ class AdminChannel:
             faults: What goes wrong on purpose.
             delays: Carries out what faults make late.
             examine: What faults make of a measurement.
+            on_command: Told of each command (sequence, command) before it is carried out.
+            on_completion: Told of each completion (sequence, errno) before the guest is.
             own_thread: Serve from a thread of its own; otherwise the caller calls `serve`, and
                 what happens is the same each time.
         """
@@ -93,6 +97,8 @@ class AdminChannel:
         self._faults = faults
         self._delays = delays
         self._examine = examine
+        self._on_command = on_command
+        self._on_completion = on_completion
         self._epoch = 0
         self._queues: tuple[ControlPage, SubmissionQueue, CompletionQueue] | None = None
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -190,10 +196,12 @@ class AdminChannel:
 
     def _execute(self, epoch: int, opcode: int, sequence: int, command: bytes) -> None:
         """Carry out one command; it is answered now or by a worker's answer later."""
+        self._on_command(sequence, command)
 
         def complete(number: int) -> None:
             # Called with the lock held. After a reset the guest expects nothing any more.
             if self._queues and self._epoch == epoch:
+                self._on_completion(sequence, number)
                 self._queues[2].post(sequence, number, 0)
 
         if not self._faults.has_rules(Point.ADMIN):

@@ -88,6 +88,7 @@ class ChannelTable:
         latch_error: Callable[[int, int], None],
         on_end: Callable[[Channel], None],
         faults: DeviceFaults,
+        on_start: Callable[[Channel], None],
     ) -> None:
         """Start empty.
 
@@ -99,6 +100,7 @@ class ChannelTable:
             latch_error: Sets the ERROR register (code, channel).
             on_end: Told of a channel that ends, while its counters can still be read.
             faults: Rules for workers, and who is told of what they did.
+            on_start: Told of a channel before its worker is attached to it.
         """
         self._bar2_fd = bar2_fd
         self._memory = memory
@@ -107,6 +109,7 @@ class ChannelTable:
         self._latch_error = latch_error
         self._on_end = on_end
         self._faults = faults
+        self._on_start = on_start
         self._channels: dict[int, Channel] = {}
         self._generation = 0
         self._epoll = select.epoll()
@@ -144,6 +147,7 @@ class ChannelTable:
         self._channels[number] = channel
         self._watch(worker.link.fileno(), channel, self._on_message)
         self._watch(worker.pidfd, channel, self._on_worker_end)
+        self._on_start(channel)
         interrupt_fd = self._vector_eventfd(vector)
         fds = [self._bar2_fd, channel.kick_fd] + ([] if interrupt_fd is None else [interrupt_fd])
 
@@ -256,6 +260,13 @@ class ChannelTable:
                 self._request(channel, done, "faults", (), **rules)
                 asked += 1
         return asked
+
+    def ask_workers(self, verb: str, done: Done) -> int:
+        """Ask every worker for something; `done` is called for each of the answers returned."""
+        asked = [each for each in self if each.state is not ChannelState.FAILED]
+        for channel in asked:
+            self._request(channel, done, verb, ())
+        return len(asked)
 
     def window_removed(self, window: DmaWindow) -> None:
         """Stop channels that still use memory which the client takes back."""

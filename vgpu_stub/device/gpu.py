@@ -29,6 +29,7 @@ from vgpu_stub.device.presence import Presence
 from vgpu_stub.device.registers import RegisterFile
 from vgpu_stub.device.rings import channel_offset
 from vgpu_stub.device.status import DeviceStatusSource
+from vgpu_stub.device.tap import DeviceTap
 from vgpu_stub.device.worker_link import Workers
 from vgpu_stub.faults import Injector, Point
 from vgpu_stub.pci import (
@@ -103,6 +104,7 @@ class VirtualGpu:
         """
         self.name = name
         self.faults = DeviceFaults(faults or Injector(), name)
+        self._tap: DeviceTap | None = None
         self._on_disconnect = on_disconnect
         self._on_channel_end = on_channel_end
         self._lock = threading.RLock()
@@ -130,6 +132,7 @@ class VirtualGpu:
             self._registers.latch_error,
             self._channel_ended,
             self.faults,
+            self._channel_starting,
         )
         self._admin = AdminChannel(
             self._memory,
@@ -143,6 +146,8 @@ class VirtualGpu:
             self.faults,
             self._delays,
             self._health.examine,
+            self._admin_command,
+            self._admin_completion,
             own_thread,
         )
         self._regions = (
@@ -189,6 +194,19 @@ class VirtualGpu:
         with self._lock:
             self._presence.rules_changed()
             return self._channels.faults_changed(done)
+
+    def set_tap(self, tap: DeviceTap | None) -> None:
+        """Have somebody told of what happens, of channels in use at once; None for nobody."""
+        with self._lock:
+            self._tap = tap
+            if tap:
+                for channel in self._channels:
+                    tap.channel_starting(self.name, channel)
+
+    def ask_workers(self, verb: str, done: Callable[[int], None]) -> int:
+        """Ask every worker for something; `done` is called for each of the answers returned."""
+        with self._lock:
+            return self._channels.ask_workers(verb, done)
 
     def read_shared(self, offset: int, size: int) -> bytes:
         """Copy a range of BAR2, for monitors."""
@@ -392,6 +410,18 @@ class VirtualGpu:
             return
         self._reset_all()
         self._config.reset()
+
+    def _channel_starting(self, channel: Channel) -> None:
+        if self._tap:
+            self._tap.channel_starting(self.name, channel)
+
+    def _admin_command(self, sequence: int, command: bytes) -> None:
+        if self._tap:
+            self._tap.admin_command(self.name, sequence, command)
+
+    def _admin_completion(self, sequence: int, number: int) -> None:
+        if self._tap:
+            self._tap.admin_completion(self.name, sequence, number)
 
     def _channel_ended(self, channel: Channel) -> None:
         if self._on_channel_end:

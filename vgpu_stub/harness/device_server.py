@@ -44,6 +44,7 @@ class DeviceServer:
         spares: int = 1,
         name: str | None = None,
         faults: Sequence[Rule] = (),
+        record: Path | None = None,
     ) -> None:
         """Prepare a server; entering starts it.
 
@@ -54,6 +55,7 @@ class DeviceServer:
             spares: Workers to keep ready.
             name: Name of the folder; one is made up without it.
             faults: What goes wrong on purpose from the start; `control` changes it later.
+            record: File that keeps everything that guests do to the device.
         """
         self._arguments = ["--spares", str(spares)]
         if shared:
@@ -62,6 +64,8 @@ class DeviceServer:
             self._arguments += ["--identity", identity]
         if faults:
             self._arguments += ["--faults", json.dumps([rule.to_json() for rule in faults])]
+        if record:
+            self._arguments += ["--record", str(record.absolute())]
         self.folder = runtime.make_server_folder(name)
         self.log = self.folder / runtime.LOG_FILE
         self.reports: Path | None = None

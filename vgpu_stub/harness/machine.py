@@ -39,6 +39,7 @@ class GuestSettings:
     identity: str | None = None
     image: str = "cuda"
     faults: tuple[Rule, ...] = ()
+    record: Path | None = None
 
 
 def guest_files(libraries: Path) -> list[OverlayFile]:
@@ -68,7 +69,11 @@ def running_vm(
     kernel = find_kernel(settings.kernel, progress=progress)
     module = driver(kernel)
     with DeviceServer(
-        options, shared=True, identity=settings.identity, faults=settings.faults
+        options,
+        shared=True,
+        identity=settings.identity,
+        faults=settings.faults,
+        record=settings.record,
     ) as server:
         config = VmConfig(
             kernel=settings.kernel,

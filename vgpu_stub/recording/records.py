@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from vgpu_stub.abi import generated as abi
+from vgpu_stub.abi.decode import GuestRange
 from vgpu_stub.recording.errors import RecordingError
 
 HEAD: Final = struct.Struct("<IB3xQ")
@@ -21,12 +22,10 @@ DIGEST_BYTES: Final = 16
 #: Largest piece of content in one record, in bytes.
 CONTENT_PIECE_BYTES: Final = 1 << 20
 
-_MEMORY: Final = struct.Struct("<QIIQQ16s")
+_MEMORY: Final = struct.Struct("<QIIQQQQ16s")
 _CONTENT: Final = struct.Struct("<16sQQ")
 _COMPLETION: Final = struct.Struct("<QiI6Q")
 _MESSAGE: Final = struct.Struct("<IBB2x")
-_ADMIN: Final = struct.Struct("<I")
-_ADMIN_DONE: Final = struct.Struct("<IiQ")
 
 #: `Memory.flags`: the data came later than could be seen, so that there is no digest.
 NOT_SEEN: Final = 1
@@ -49,8 +48,8 @@ class Kind(IntEnum):
     OUTPUT = 11  #: guest memory that a command wrote
     INTERRUPT = 12  #: the channel's interrupt was signalled
     MESSAGE = 13  #: a vfio-user message
-    ADMIN = 14  #: an admin command
-    ADMIN_DONE = 15  #: its completion
+    ADMIN = 14  #: JSON: an admin command
+    ADMIN_DONE = 15  #: JSON: its completion
     FAULT = 16  #: JSON: an injected fault happened
     NOTE = 17  #: JSON: what could not be recorded
 
@@ -67,10 +66,8 @@ class Memory(NamedTuple):
     """INPUT and OUTPUT: a range of a registration, and the digest of what was there."""
 
     sequence: int
-    registration: int
     flags: int
-    offset: int
-    size: int
+    range: GuestRange
     digest: bytes
 
 
@@ -118,7 +115,10 @@ def pack_json(kind: Kind, time_ns: int, **values: object) -> bytes:
 
 def pack_memory(kind: Kind, time_ns: int, memory: Memory) -> bytes:
     """An INPUT or OUTPUT record."""
-    return HEAD.pack(_MEMORY.size, kind, time_ns) + _MEMORY.pack(*memory)
+    sequence, flags, (registration, offset, row_bytes, rows, pitch), digest = memory
+    return HEAD.pack(_MEMORY.size, kind, time_ns) + _MEMORY.pack(
+        sequence, registration, flags, offset, row_bytes, rows, pitch, digest
+    )
 
 
 def pack_completion(
@@ -142,16 +142,6 @@ def pack_message(time_ns: int, client: int, sent: bool, fds: int, message: bytes
     return pack(Kind.MESSAGE, time_ns, _MESSAGE.pack(client, sent, fds) + message)
 
 
-def pack_admin(time_ns: int, device: int, command: bytes) -> bytes:
-    """An ADMIN record: a command of the admin channel of a device, by number."""
-    return pack(Kind.ADMIN, time_ns, _ADMIN.pack(device) + command)
-
-
-def pack_admin_done(time_ns: int, device: int, sequence: int, number: int) -> bytes:
-    """An ADMIN_DONE record; `number` is an errno."""
-    return pack(Kind.ADMIN_DONE, time_ns, _ADMIN_DONE.pack(device, number, sequence))
-
-
 def unpack_json(record: Record) -> dict[str, Any]:
     """The values of a record whose payload is JSON.
 
@@ -167,7 +157,9 @@ def unpack_json(record: Record) -> dict[str, Any]:
 
 def unpack_memory(record: Record) -> Memory:
     """The range of an INPUT or OUTPUT record."""
-    return Memory(*_unpack(_MEMORY, record))
+    sequence, registration, flags, offset, row_bytes, rows, pitch, digest = _unpack(_MEMORY, record)
+    range_ = GuestRange(registration, offset, row_bytes, rows, pitch)
+    return Memory(sequence, flags, range_, digest)
 
 
 def unpack_content(record: Record) -> Content:
@@ -186,18 +178,6 @@ def unpack_message(record: Record) -> VfioMessage:
     """The message of a MESSAGE record."""
     client, sent, fds = _unpack(_MESSAGE, record)
     return VfioMessage(client, bool(sent), fds, record.payload[_MESSAGE.size :])
-
-
-def unpack_admin(record: Record) -> tuple[int, bytes]:
-    """Device and command of an ADMIN record."""
-    (device,) = _unpack(_ADMIN, record)
-    return device, record.payload[_ADMIN.size :]
-
-
-def unpack_admin_done(record: Record) -> tuple[int, int, int]:
-    """Device, sequence and errno of an ADMIN_DONE record."""
-    device, number, sequence = _unpack(_ADMIN_DONE, record)
-    return device, sequence, number
 
 
 def command_header(record: Record) -> tuple[int, int, int, int, int]:

@@ -48,7 +48,7 @@ class SpoolWriter(_Spool):
 
         Args:
             fd: Its memory; stays the caller's.
-            wake_fd: eventfd by which the server hears that the ring fills; stays the caller's.
+            wake_fd: eventfd by which the server hears that the ring fills; from now on the ring's.
         """
         super().__init__(fd)
         self._wake_fd = wake_fd
@@ -77,6 +77,11 @@ class SpoolWriter(_Spool):
             position += len(part)
         self._put = position
         self._words[_PUT] = position
+
+    def close(self) -> None:
+        """Unmap the memory and close the eventfd."""
+        super().close()
+        os.close(self._wake_fd)
 
     def _wait_for_room(self, length: int) -> None:
         if length > SPOOL_BYTES:

@@ -29,7 +29,7 @@ from .errors import (
 )
 from .irqs import Irq, IrqTable
 from .messages import RegionWrite, SparseArea
-from .observer import Direction, Observer
+from .observer import Direction, Observer, Tap
 from .server import Server, ServerStatistics
 
 __all__ = [
@@ -63,5 +63,6 @@ __all__ = [
     "Server",
     "ServerStatistics",
     "SparseArea",
+    "Tap",
     "VfioUserError",
 ]

@@ -1,4 +1,4 @@
-"""What an observer of the messages is told: a place for traces and counters of others."""
+"""What those who look at the messages are told: a place for traces and counters of others."""
 
 from __future__ import annotations
 
@@ -15,3 +15,7 @@ class Direction(Enum):
 
 #: Called for each message with the name of its command, its direction and its size in bytes.
 Observer = Callable[[str, Direction, int], None]
+
+#: Called for each whole message, its header included, with a number that tells clients apart, its
+#: direction, the message, and how many descriptors came or went with it.
+Tap = Callable[[int, Direction, bytes, int], None]

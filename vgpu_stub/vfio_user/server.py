@@ -21,7 +21,7 @@ from typing import Self
 
 from .device import Device
 from .errors import VfioUserError
-from .observer import Observer
+from .observer import Observer, Tap
 from .session import MAX_MESSAGE_BYTES, Session
 from .transport import Connection
 
@@ -89,6 +89,7 @@ class Server:
         self._finished_refusals = 0
         self._accepted = 0
         self._turned_away = 0
+        self._tap: Tap | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -164,6 +165,13 @@ class Server:
                 _log.error("a device did not return within %s s; its thread is left", timeout_s)
         _log.info("stopped serving at %s", self.path)
 
+    def set_tap(self, tap: Tap | None) -> None:
+        """Give every message of every client, whole, to somebody from now on; None to nobody."""
+        with self._lock:
+            self._tap = tap
+            for session in self._sessions:
+                session.tap = tap
+
     def statistics(self) -> ServerStatistics:
         """Return a snapshot of what the server has done."""
         with self._lock:
@@ -198,12 +206,14 @@ class Server:
             with self._lock:
                 self._turned_away += 1
             return
-        session = Session(Connection(client, MAX_MESSAGE_BYTES), self._observer)
+        connection = Connection(client, MAX_MESSAGE_BYTES)
+        session = Session(connection, self._observer, self._accepted + 1)
         thread = threading.Thread(
             target=self._serve_client, args=(session,), name="vfio-user-client", daemon=True
         )
         with self._lock:
             self._accepted += 1
+            session.tap = self._tap
             self._sessions[session] = thread
         try:
             thread.start()

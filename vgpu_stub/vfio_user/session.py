@@ -59,7 +59,7 @@ from .messages import (
     pack_write_count,
     unpack_write_multi,
 )
-from .observer import Direction, Observer
+from .observer import Direction, Observer, Tap
 from .requests import ClientRequests
 from .transport import Connection, Message, close_fds
 from .version import Version
@@ -96,9 +96,14 @@ class _Reply(NamedTuple):
 class Session:
     """Serves one client; implements `ConnectedClient` for the device."""
 
-    def __init__(self, connection: Connection, observer: Observer | None = None) -> None:
-        """Prepare to serve a connection, which the session then owns."""
+    def __init__(
+        self, connection: Connection, observer: Observer | None = None, number: int = 0
+    ) -> None:
+        """Prepare to serve a connection, which the session then owns; `number` is for taps."""
         self._connection = connection
+        self._number = number
+        #: Gets every message whole while it is set; any thread may set it.
+        self.tap: Tap | None = None
         self._observer = observer
         self._peer_max_fds = 0
         self._peer_max_data_bytes = 0
@@ -171,6 +176,8 @@ class Session:
         close_fds(message.fds)
         header = message.header
         self._note(header.command, Direction.RECEIVED, header.size)
+        if self.tap:
+            self._tell(self.tap, Direction.RECEIVED, header.pack() + message.body, len(message.fds))
         try:
             if header.command != Command.VERSION or header.flags != HeaderFlag.COMMAND:
                 raise ProtocolError(f"expected VERSION first, got command {header.command}")
@@ -227,6 +234,8 @@ class Session:
     def _process(self, message: Message) -> None:
         header, body, fds, fds_truncated = message
         self._note(header.command, Direction.RECEIVED, header.size)
+        if self.tap:
+            self._tell(self.tap, Direction.RECEIVED, header.pack() + body, len(fds))
         try:
             if header.is_reply:
                 self._requests.take_reply(message)
@@ -264,6 +273,8 @@ class Session:
     def _send_reply(self, header: Header, reply: _Reply) -> None:
         message = pack_message(header.msg_id, header.command, reply.payload, _REPLY)
         self._note(header.command, Direction.SENT, len(message))
+        if self.tap:
+            self._tell(self.tap, Direction.SENT, message, len(reply.fds))
         self._connection.send(message, reply.fds)
 
     def _refuse(self, header: Header, error: VfioUserError) -> None:
@@ -276,6 +287,8 @@ class Session:
         flags = HeaderFlag.REPLY | HeaderFlag.ERROR
         message = pack_message(header.msg_id, header.command, b"", flags, error.errno)
         self._note(header.command, Direction.SENT, len(message))
+        if self.tap:
+            self._tell(self.tap, Direction.SENT, message, 0)
         self._connection.send(message)
 
     def _note(self, command: int, direction: Direction, size: int) -> None:
@@ -287,6 +300,13 @@ class Session:
             except Exception:
                 _log.exception("observer failed and is no longer called")
                 self._observer = None
+
+    def _tell(self, tap: Tap, direction: Direction, message: bytes, fds: int) -> None:
+        try:
+            tap(self._number, direction, message, fds)
+        except Exception:
+            _log.exception("tap failed and is no longer called")
+            self.tap = None
 
     # Handlers, named after their command.
 
