@@ -199,7 +199,7 @@ class GuestChannel:
                     f"no completion of command {sequence} in {timeout_s} s", errno.ETIMEDOUT
                 )
             spins += 1
-            if spins > _SPINS:
+            if spins > self._driver.spins:
                 self._sleep()
 
     def poll_for(self, sequence: int, timeout_s: float = 30.0) -> Completion:
@@ -270,13 +270,19 @@ class GuestChannel:
 class GuestDriver:
     """The device brought up: registers, admin channel, interrupts and memory."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, spins: int = _SPINS) -> None:
         """Bring the device up.
+
+        Args:
+            client: Connected to it.
+            spins: How often a wait looks for a completion before it asks for an interrupt; few
+                where the device's server is in this interpreter, which cannot answer meanwhile.
 
         Raises:
             DriverError: It is no VGPU-STUB, or refuses this ABI version.
         """
         self.client = client
+        self.spins = spins
         region = client.region_info(RegionIndex.BAR2)
         if region.fd is None:
             raise DriverError("BAR2 cannot be mapped")
@@ -295,9 +301,9 @@ class GuestDriver:
         self.enable()
 
     @classmethod
-    def connect(cls, path: str | os.PathLike[str]) -> Self:
+    def connect(cls, path: str | os.PathLike[str], spins: int = _SPINS) -> Self:
         """Connect to a device server and bring the device up."""
-        return cls(Client.connect(Path(path)))
+        return cls(Client.connect(Path(path)), spins)
 
     def enable(self, abi_version: int = abi.ABI_VERSION) -> None:
         """State the ABI version and enable the device.

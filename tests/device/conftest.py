@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
-from vgpu_host.executors.options import ExecutorOptions
 from vgpu_host.pool import WorkerPool
 from vgpu_stub.device.gpu import VirtualGpu
 from vgpu_stub.driver import GuestDriver
-from vgpu_stub.vfio_user import Server
+from vgpu_stub.harness.local_device import LocalDevice
+from vgpu_stub.pytest_plugin.devices import DeviceMaker
+from vgpu_stub.pytest_plugin.settings import VgpuSettings
 
-DEVICE_MEMORY = 256 << 20
 
-
-@pytest.fixture(scope="session")
-def workers() -> Iterator[WorkerPool]:
+@pytest.fixture
+def workers(vgpu_device_maker: DeviceMaker, vgpu_settings: VgpuSettings) -> WorkerPool:
     """Workers with the software GPU, shared by all tests."""
-    with WorkerPool(ExecutorOptions("software", memory_bytes=DEVICE_MEMORY, threads=1)) as pool:
-        yield pool
+    return vgpu_device_maker.workers(vgpu_settings)
 
 
 @pytest.fixture
-def gpu(workers: WorkerPool) -> Iterator[VirtualGpu]:
-    device = VirtualGpu(workers, "test")
-    yield device
-    device.close()
+def gpu(vgpu_device: LocalDevice) -> VirtualGpu:
+    return vgpu_device.gpu
 
 
 @pytest.fixture
-def device_socket(gpu: VirtualGpu) -> Iterator[Path]:
-    # A socket path has at most 107 bytes, which pytest's own folders may exceed.
-    with tempfile.TemporaryDirectory(prefix="vgpu") as folder:
-        path = Path(folder) / "device.sock"
-        with Server(path, lambda: gpu, max_clients=1):
-            yield path
+def device_socket(vgpu_device: LocalDevice) -> Path:
+    return vgpu_device.socket
 
 
 @pytest.fixture
-def driver(device_socket: Path) -> Iterator[GuestDriver]:
-    with GuestDriver.connect(device_socket) as connected:
-        yield connected
+def driver(vgpu_device: LocalDevice) -> GuestDriver:
+    return vgpu_device.driver
 
 
 WaitUntil = Callable[[Callable[[], bool], str], None]

@@ -1,0 +1,45 @@
+"""How many tests a second `vgpu_device` allows: each opens a channel and does one round trip.
+
+    python bench/device_tests.py [--tests 200]
+
+Prints tests/s as pytest's own clock has them, collection and the first worker included, and the
+processor time of all processes for each test, which does not depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TEST = """
+import pytest
+from vgpu_stub.abi.generated import Opcode
+
+@pytest.mark.parametrize("number", range({count}))
+def test_round_trip(vgpu_device, number):
+    vgpu_device.driver.open_channel().call(Opcode.NOP)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tests", type=int, default=200)
+    count = parser.parse_args().tests
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "test_round_trip.py").write_text(TEST.format(count=count))
+        plugin = ["-p", "no:cacheprovider", "-p", "no:xdist", "--vgpu-executor", "software"]
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", "pytest", "-q", *plugin, folder], check=True)
+        seconds = time.monotonic() - start
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    each = (used.ru_utime + used.ru_stime) / count
+    print(f"{count / seconds:.0f} tests/s, {1e3 * each:.1f} ms of processor time a test")
+
+
+if __name__ == "__main__":
+    main()
