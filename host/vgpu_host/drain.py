@@ -49,6 +49,9 @@ _CONTEXT_FREE: Final = frozenset(
 #: Polling after the last command before the worker sleeps: at first, at least, at most.
 _SPIN_NS: Final = (500_000, 250_000, 4_000_000)
 _BATCH: Final = 128
+#: Commands taken and not yet answered in the guest's ring, beyond which no more are taken: a guest
+#: that keeps the rules has half as many, one that takes no completions would fill the memory.
+_MAX_UNANSWERED: Final = 2 * abi.CQ_ENTRIES
 #: Failed commands that a channel may have in the log.
 _MAX_LOGGED: Final = 1000
 #: The members of `struct vgpu_host_counters` from `bytes_to_device` to `worker_pid`.
@@ -199,6 +202,8 @@ class ChannelDrain:
 
     def _drain_batch(self) -> bool:
         if not self._submissions.available():
+            return False
+        if len(self._pending) + self.completions.held >= _MAX_UNANSWERED:
             return False
         start = monotonic_ns()
         # A kernel may run for long: monitors see that the worker is busy before it is done.

@@ -123,6 +123,10 @@ class _Life:
         elif isinstance(operation, Raw):
             data = operation.data
         else:
+            if not self._world.gpu.snapshot().connected:
+                # Before VERSION a client has no descriptor of BAR2, and no worker is its own.
+                self.ends.append("not connected")
+                return False
             end = self._world.perform(operation)
             if end is None:
                 raise TypeError(f"{operation} is none of this target's")

@@ -67,6 +67,10 @@ class Guest:
         offset = abi.CHANNEL_CONTROL_OFFSETS[name]
         self.memory[offset : offset + 8] = value.to_bytes(8, "little")
 
+    def word(self, name: str) -> int:
+        offset = abi.CHANNEL_CONTROL_OFFSETS[name]
+        return int.from_bytes(self.memory[offset : offset + 8], "little")
+
     def run(self) -> list[tuple[int, int, int]]:
         """One round of the drain; returns (sequence, status, flags) of all completions so far."""
         self.drain.step()
@@ -111,6 +115,23 @@ def test_waiting_command_reports_the_fault_that_it_waited_for(guest: Guest) -> N
 def test_command_without_complete_flag_gets_no_completion(guest: Guest) -> None:
     guest.submit(Opcode.NOP, 2, 0, 0, b"")
     assert guest.run() == [(1, 0, 0)]
+
+
+def test_guest_that_takes_no_completions_gets_no_further(guest: Guest) -> None:
+    nop = abi.COMMAND_HEADER.pack(Opcode.NOP, 1, abi.COMMAND_COMPLETE, 0, 9)
+    guest.memory[abi.SQ_OFFSET : abi.SQ_OFFSET + 64 * abi.SQ_ENTRIES] = (
+        nop.ljust(64, b"\0") * abi.SQ_ENTRIES
+    )
+    for _ in range(200):
+        guest.tail = guest.word("sq_head") + abi.SQ_ENTRIES
+        guest._control("sq_tail", guest.tail)
+        guest.drain.step()
+    assert guest.drain.completions.held < 3 * abi.CQ_ENTRIES
+    assert guest.word("sq_head") < 4 * abi.CQ_ENTRIES
+    guest._control("cq_head", guest.word("cq_tail"))
+    for _ in range(3):
+        guest.drain.step()
+    assert guest.word("cq_tail") == 2 * abi.CQ_ENTRIES
 
 
 def test_command_shorter_than_its_fields_is_refused(guest: Guest) -> None:
