@@ -16,9 +16,9 @@ import sys
 from collections.abc import Mapping
 
 from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
-from vgpu_stub.cli.exec_command import program_environment
 from vgpu_stub.harness.build import GUEST, cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer
+from vgpu_stub.harness.program import program_environment
 
 PROGRAM = GUEST / "cuda/build/tests/throughput"
 #: In times, less is better; in bandwidths, more is.

@@ -26,10 +26,10 @@ from vgpu_host.runtime import runtime_root
 from vgpu_qemu.errors import LauncherError
 from vgpu_qemu.progress import silent
 from vgpu_qemu.vm import Vm
-from vgpu_stub.cli.exec_command import program_environment
 from vgpu_stub.harness.build import GUEST, cuda_libraries, workloads
 from vgpu_stub.harness.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.harness.machine import GuestSettings, running_vm
+from vgpu_stub.harness.program import program_environment
 
 OPTIONS = ExecutorOptions("software", memory_bytes=1 << 30)
 LOAD = GUEST / "workloads/endless.py"

@@ -22,9 +22,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
-from vgpu_stub.cli.exec_command import program_environment
 from vgpu_stub.harness.build import cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer
+from vgpu_stub.harness.program import program_environment
 
 _PROMPT_TOKENS = 512
 _DECODE_TOKENS = 128

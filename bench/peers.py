@@ -19,9 +19,9 @@ from typing import Any
 
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_qemu.cache import default_cache_root
-from vgpu_stub.cli.exec_command import program_environment
 from vgpu_stub.harness.build import GUEST, cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer
+from vgpu_stub.harness.program import program_environment
 
 ENVIRONMENT = default_cache_root() / "peers"
 PYTHON = ENVIRONMENT / "bin/python"

@@ -70,6 +70,11 @@ class ChannelDevice(Protocol):
         """Shared memory."""
         ...
 
+    @property
+    def spins(self) -> int:
+        """How often a wait looks for a completion before it asks for an interrupt."""
+        ...
+
     def doorbell(self, channel: int) -> None:
         """Wake the channel's worker."""
         ...

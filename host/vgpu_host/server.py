@@ -31,6 +31,7 @@ from vgpu_host.logs import configure_logging
 from vgpu_host.pool import WorkerPool
 from vgpu_host.process import die_with_parent
 from vgpu_host.recording_control import RecordingControl
+from vgpu_host.ring_trace import RingTraces
 from vgpu_host.sensors import open_sensors
 from vgpu_host.snapshot import Snapshot, channel_snapshot, server_snapshot
 from vgpu_host.telemetry import PhysicalGpu, Telemetry
@@ -85,6 +86,7 @@ class DeviceServer:
         self._faults = FaultTable(self._devices_now, faults)
         self.recording = RecordingControl(self._devices_now, {"options": asdict(pool.options)})
         self._record = record
+        self._traces = RingTraces(self._devices_now)
         self._telemetry = Telemetry(pool.device_info(), self._devices_now, gpu)
 
     def serve(self, stop: threading.Event, ready: Callable[[], None]) -> None:
@@ -103,7 +105,11 @@ class DeviceServer:
         monitor_path = self._folder / runtime.MONITOR_SOCKET
         control = ControlServer(
             self._folder / runtime.CONTROL_SOCKET,
-            {**self._faults.handlers(), **self.recording.handlers()},
+            {
+                **self._faults.handlers(),
+                **self.recording.handlers(),
+                **self._traces.handlers(),
+            },
         )
         with self._telemetry, server, control, socket.socket(socket.AF_UNIX) as monitor:
             monitor.bind(str(monitor_path))
@@ -154,6 +160,7 @@ class DeviceServer:
     def _remember(self, device: VirtualGpu, channel: Channel) -> None:
         self._telemetry.channel_ended(device, channel)
         self.recording.channel_ended(device, channel)
+        self._traces.channel_ended(device, channel)
         self._ended.append({**channel_snapshot(device, channel), "state": "ended"})
 
     def _discard(self, device: VirtualGpu) -> None:

@@ -106,6 +106,7 @@ def device_snapshot(gpu: VirtualGpu) -> Snapshot:
         "reset_count": state.reset_count,
         "register_accesses": state.register_accesses,
         "dma_windows": state.dma_windows,
+        "registers": state.registers,
         "channels": [channel_snapshot(gpu, channel) for channel in state.channels],
     }
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from vgpu_host.pool import WorkerPool
-from vgpu_stub.cli.exec_command import program_environment
 from vgpu_stub.device.gpu import VirtualGpu
 from vgpu_stub.device.status import DeviceEvent, DeviceStatus
 from vgpu_stub.harness.build import cuda_libraries
+from vgpu_stub.harness.program import program_environment
 from vgpu_stub.vfio_user import Server
 
 pytestmark = pytest.mark.device

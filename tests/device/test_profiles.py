@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from vgpu_host.executors.options import ExecutorOptions
-from vgpu_stub.cli.exec_command import program_environment
 from vgpu_stub.harness.build import GUEST, cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer
+from vgpu_stub.harness.program import program_environment
 
 pytestmark = pytest.mark.device
 

@@ -15,9 +15,9 @@ import pytest
 
 from vgpu_host.executors.cuda_library import driver_folder
 from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
-from vgpu_stub.cli.exec_command import program_environment
 from vgpu_stub.harness.build import GUEST, cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer
+from vgpu_stub.harness.program import program_environment
 
 pytestmark = pytest.mark.gpu
 

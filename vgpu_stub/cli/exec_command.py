@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,20 +31,7 @@ from vgpu_stub.cli.options import (
 from vgpu_stub.cli.report import print_account
 from vgpu_stub.harness.build import cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer
-
-#: Tells the CUDA library where the device server is.
-SOCKET_VARIABLE = "VGPU_STUB_SOCKET"
-
-
-def device_variables(socket: Path, libraries: Path) -> dict[str, str]:
-    """Variables by which a program finds our CUDA libraries and the device."""
-    paths = [str(libraries), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
-    return {"LD_LIBRARY_PATH": ":".join(paths), SOCKET_VARIABLE: str(socket)}
-
-
-def program_environment(socket: Path, libraries: Path) -> dict[str, str]:
-    """The environment in which a program finds our CUDA libraries and the device."""
-    return {**os.environ, **device_variables(socket, libraries)}
+from vgpu_stub.harness.program import device_variables, program_environment
 
 
 def run_program(command: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_qemu.progress import console_progress
 from vgpu_qemu.sandbox import Sandbox
-from vgpu_stub.cli.exec_command import device_variables, run_program
+from vgpu_stub.cli.exec_command import run_program
 from vgpu_stub.cli.vm_command import run_in_guest
 from vgpu_stub.explain.activity import ActivityRecorder
 from vgpu_stub.explain.evidence import Evidence, gather
@@ -25,6 +25,7 @@ from vgpu_stub.explain.loader import TOPICS, read_linker_logs
 from vgpu_stub.harness.build import cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.harness.machine import GUEST_LIBRARIES, GuestSettings, running_vm
+from vgpu_stub.harness.program import device_variables
 
 _LINKER_FILE: Final = "linker"
 _LOG_LINES: Final = 2000

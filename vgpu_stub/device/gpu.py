@@ -73,6 +73,7 @@ class DeviceSnapshot:
     register_accesses: int
     dma_windows: int
     channels: tuple[Channel, ...]
+    registers: dict[str, int]
 
 
 class VirtualGpu:
@@ -186,6 +187,7 @@ class VirtualGpu:
                 self._registers.accesses,
                 len(self._client.dma) if self._client else 0,
                 tuple(self._channels),
+                self._registers.values(),
             )
 
     def faults_changed(self, done: Callable[[int], None]) -> int:

@@ -22,6 +22,12 @@ _CONSTANT: Final = {
     abi.REG_CQ_ENTRIES: abi.CQ_ENTRIES,
     abi.REG_VECTOR_COUNT: abi.VECTOR_COUNT,
 }
+_WRITE_ONLY: Final = (abi.REG_INTERRUPT_TEST, abi.REG_DOORBELL)
+_READABLE: Final = {
+    name.removeprefix("REG_"): offset
+    for name, offset in vars(abi).items()
+    if name.startswith("REG_") and offset not in _WRITE_ONLY
+}
 _DOORBELL_END: Final = abi.REG_DOORBELL + 4 * abi.CHANNEL_COUNT
 
 
@@ -89,6 +95,10 @@ class RegisterFile:
             | (abi.STATUS_ERROR if self.error else 0)
             | (abi.STATUS_ABI_REFUSED if self.abi_refused else 0)
         )
+
+    def values(self) -> dict[str, int]:
+        """Every register that can be read, by name; looking is no access."""
+        return {name: self._read32(offset) for name, offset in _READABLE.items()}
 
     def read(self, offset: int, count: int) -> bytes:
         """Read `count` bytes; 8 are two registers, other widths than 4 and 8 read 0."""

@@ -7,27 +7,23 @@ that a test sees the device from both sides.
 from __future__ import annotations
 
 import tempfile
-from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from vgpu_host.fault_table import FaultTable
 from vgpu_host.pool import WorkerPool
+from vgpu_host.ring_trace import ChannelTrace, RingTraces
 from vgpu_host.snapshot import device_snapshot
 from vgpu_stub.abi import generated as abi
-from vgpu_stub.device.channels import Channel
 from vgpu_stub.device.gpu import VirtualGpu
-from vgpu_stub.device.rings import channel_offset
 from vgpu_stub.driver import GuestDriver
 from vgpu_stub.harness.control import FaultControl
-from vgpu_stub.harness.ring_trace import ChannelTrace, trace_memory
 from vgpu_stub.vfio_user import Server
 
 #: Looks for a completion before a wait sleeps: the server's threads need the interpreter.
 _SPINS: Final = 50
 _NAME: Final = "local"
-_REMEMBERED_CHANNELS: Final = 8
 
 
 class LocalDevice:
@@ -50,10 +46,14 @@ class LocalDevice:
             workers: Where its workers come from; it may serve other devices too.
             identity: PCI vendor and device id.
         """
-        self._ended: deque[tuple[int, str, bytes]] = deque(maxlen=_REMEMBERED_CHANNELS)
+        self._traces = RingTraces(lambda: [self.gpu])
         table = FaultTable(lambda: [self.gpu], [])
         self.gpu = VirtualGpu(
-            workers, _NAME, identity, on_channel_end=self._remember, faults=table.injector
+            workers,
+            _NAME,
+            identity,
+            on_channel_end=self._traces.channel_ended,
+            faults=table.injector,
         )
         handlers = table.handlers()
         self.faults = FaultControl(lambda verb, **arguments: handlers[verb](arguments))
@@ -81,15 +81,7 @@ class LocalDevice:
 
     def ring_trace(self) -> list[ChannelTrace]:
         """The last commands and completions of each channel, those that have ended first."""
-        live = [(c.number, c.name, self._memory_of(c)) for c in self.gpu.snapshot().channels]
-        found = [*self._ended, *live]
-        return [trace_memory(memory, number, name) for number, name, memory in found]
-
-    def _memory_of(self, channel: Channel) -> bytes:
-        return self.gpu.read_shared(channel_offset(channel.number), abi.CHANNEL_STRIDE)
-
-    def _remember(self, gpu: VirtualGpu, channel: Channel) -> None:
-        self._ended.append((channel.number, channel.name, self._memory_of(channel)))
+        return self._traces.traces()
 
     def __enter__(self) -> Self:
         self._server.start()

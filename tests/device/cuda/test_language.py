@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from vgpu_host.executors.options import ExecutorOptions
-from vgpu_stub.cli.exec_command import program_environment
 from vgpu_stub.harness.build import cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer
+from vgpu_stub.harness.program import program_environment
 
 SOURCE = Path(__file__).with_name("language.cu")
 #: The oldest capability that nvcc 13 compiles for.

@@ -15,8 +15,8 @@ import pytest
 
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_stub.abi.library_api import LIBRARIES, State, symbols
-from vgpu_stub.cli.exec_command import program_environment
 from vgpu_stub.harness.device_server import DeviceServer
+from vgpu_stub.harness.program import program_environment
 
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / "guest/cuda/build"

@@ -10,9 +10,9 @@ from itertools import pairwise
 import pytest
 
 from vgpu_host.executors.options import ExecutorOptions
-from vgpu_stub.cli.exec_command import program_environment
 from vgpu_stub.harness.build import cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer
+from vgpu_stub.harness.program import program_environment
 
 NO_DEVICE = 100
 #: Prints what cuInit and cuDeviceGetCount say, the device's UUID, and the driver's version.

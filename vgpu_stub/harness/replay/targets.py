@@ -113,6 +113,7 @@ class _Bar2:
 
     def __init__(self, memory: mmap.mmap) -> None:
         self.bar2 = memory
+        self.spins = 0
 
     def doorbell(self, channel: int) -> None:
         """Not needed: whoever submits runs the worker."""

@@ -7,14 +7,21 @@ commands of the lap before are not shown, as it cannot be known where the first 
 
 from __future__ import annotations
 
+import threading
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from vgpu_host.control import Handler
 from vgpu_stub.abi import generated as abi
+from vgpu_stub.device.channels import Channel
+from vgpu_stub.device.gpu import VirtualGpu
+from vgpu_stub.device.rings import channel_offset
 
 #: Commands and completions of a trace.
 DEFAULT_LENGTH: Final = 32
+_REMEMBERED_CHANNELS: Final = 8
 _STATES: Final = {abi.CHANNEL_READY: "ready", abi.CHANNEL_FAILED: "failed"}
 
 
@@ -96,6 +103,58 @@ class ChannelTrace:
             "commands": [vars(command) for command in self.commands],
             "completions": [vars(completion) for completion in self.completions],
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ChannelTrace:
+        """The inverse of `to_json`."""
+        return cls(
+            data["channel"],
+            data["process"],
+            data["state"],
+            data["error"],
+            tuple(TracedCommand(**command) for command in data["commands"]),
+            tuple(
+                TracedCompletion(**{**done, "results": tuple(done["results"])})
+                for done in data["completions"]
+            ),
+        )
+
+
+class RingTraces:
+    """Traces of the channels of some devices, of those too that have ended not long ago."""
+
+    def __init__(self, devices: Callable[[], Sequence[VirtualGpu]]) -> None:
+        """`devices` are those that are there now."""
+        self._devices = devices
+        self._lock = threading.Lock()
+        self._ended: deque[tuple[int, str, bytes]] = deque(maxlen=_REMEMBERED_CHANNELS)
+
+    def channel_ended(self, device: VirtualGpu, channel: Channel) -> None:
+        """Keep the rings of a channel that ends."""
+        kept = (channel.number, channel.name, _memory_of(device, channel))
+        with self._lock:
+            self._ended.append(kept)
+
+    def traces(self, length: int = DEFAULT_LENGTH) -> list[ChannelTrace]:
+        """The last commands and completions of each channel, those that have ended first."""
+        with self._lock:
+            found = list(self._ended)
+        for device in self._devices():
+            for channel in device.snapshot().channels:
+                found.append((channel.number, channel.name, _memory_of(device, channel)))
+        return [trace_memory(memory, number, name, length) for number, name, memory in found]
+
+    def handlers(self) -> dict[str, Handler]:
+        """Verbs of the control socket."""
+        return {"rings.trace": self._answer}
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        length = int(request.get("length", DEFAULT_LENGTH))
+        return {"channels": [trace.to_json() for trace in self.traces(length)]}
+
+
+def _memory_of(device: VirtualGpu, channel: Channel) -> bytes:
+    return device.read_shared(channel_offset(channel.number), abi.CHANNEL_STRIDE)
 
 
 def trace_memory(
