@@ -70,9 +70,12 @@ CUresult vgpu_context_make(struct vgpu_context *context, unsigned int flags)
 	struct vgpu_reply reply;
 	CUresult status = vgpu_call(&command, sizeof(command), NULL, 0, &reply);
 
+	if (status == CUDA_SUCCESS)
+		status = vgpu_handle_of(&reply, &context->object.remote);
+	if (status == CUDA_SUCCESS && context->object.remote > UINT16_MAX)
+		status = CUDA_ERROR_UNKNOWN;
 	if (status != CUDA_SUCCESS)
 		return status;
-	context->object.remote = (uint32_t)reply.result[0];
 	context->object.context = context;
 	context->flags = flags;
 	context->api_version = CONTEXT_API_VERSION;

@@ -26,6 +26,12 @@ static inline bool vgpu_abi_fits(uint32_t device)
 	return device >> 16 == VGPU_ABI_MAJOR && (int)(device & 0xffff) >= VGPU_ABI_MINOR;
 }
 
+/*
+ * device_info.c: ends the texts of a copy of the device information, and says which value
+ * no device can have; NULL: none.
+ */
+const char *vgpu_info_problem(struct vgpu_device_info *info);
+
 static inline uint64_t vgpu_now_ns(void)
 {
 	struct timespec now;

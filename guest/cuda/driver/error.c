@@ -163,6 +163,11 @@ static const struct error_text *find(CUresult code)
 	return NULL;
 }
 
+CUresult vgpu_status_known(int status)
+{
+	return find((CUresult)status) ? (CUresult)status : CUDA_ERROR_UNKNOWN;
+}
+
 const char *vgpu_error_name(int status)
 {
 	const struct error_text *found = find((CUresult)status);

@@ -88,11 +88,12 @@ CUresult cuEventCreate(CUevent *out, unsigned int flags)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	command = vgpu_encode_event_create(vgpu_context_handle(context), flags);
 	status = vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
+	if (status == CUDA_SUCCESS)
+		status = vgpu_handle_of(&reply, &event->object.remote);
 	if (status != CUDA_SUCCESS) {
 		vgpu_pool_give(&events, event);
 		return status;
 	}
-	event->object.remote = (uint32_t)reply.result[0];
 	event->object.context = context;
 	event->object.context_id = atomic_load(&context->id);
 	event->flags = flags;

@@ -67,7 +67,7 @@ static CUresult send_stage(const struct vgpu_exec *exec, struct vgpu_stage *stag
 		status = vgpu_context_call(exec->object.context, &command, sizeof(command), NULL, 0,
 					   &reply);
 		if (status == CUDA_SUCCESS)
-			stage->remote = (uint32_t)reply.result[0];
+			status = vgpu_handle_of(&reply, &stage->remote);
 	}
 	vgpu_scratch_give(&scratch);
 	if (status == CUDA_SUCCESS)

@@ -93,6 +93,13 @@ struct vgpu_reply {
 	uint64_t result[6];
 };
 
+/* The handle that a command made; CUDA_ERROR_UNKNOWN where it cannot be one. */
+static inline CUresult vgpu_handle_of(const struct vgpu_reply *reply, uint32_t *remote)
+{
+	*remote = (uint32_t)reply->result[0];
+	return reply->result[0] <= UINT32_MAX ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+}
+
 void vgpu_ring_open(void *channel);
 
 /*
@@ -112,7 +119,9 @@ bool vgpu_ticket_done(const struct vgpu_ticket *ticket);
 CUresult vgpu_call(void *command, size_t bytes, const void *tail, size_t tail_bytes,
 		   struct vgpu_reply *reply);
 
-uint64_t vgpu_output_bytes(void);		 /* that kernels have printed */
+uint64_t vgpu_output_bytes(void); /* that kernels have printed */
+/* error.c: a status of the device, or CUDA_ERROR_UNKNOWN where CUDA has none of that number. */
+CUresult vgpu_status_known(int status);
 CUresult vgpu_channel_error(void);		 /* not CUDA_SUCCESS once the channel is dead */
 void vgpu_count(size_t offset, uint64_t amount); /* offset in struct vgpu_guest_counters */
 #define VGPU_COUNT(member, amount) vgpu_count(offsetof(struct vgpu_guest_counters, member), amount)
@@ -412,6 +421,7 @@ enum vgpu_side { VGPU_SIDE_DEVICE, VGPU_SIDE_HOST };
 
 CUresult vgpu_ranges_insert(enum vgpu_side side, const struct vgpu_range *range);
 /* The range that holds `address`; false: none. */
+bool vgpu_ranges_overlap(enum vgpu_side side, uint64_t start, uint64_t size);
 bool vgpu_ranges_find(enum vgpu_side side, uint64_t address, struct vgpu_range *range);
 /* Takes out the range that starts at `address`. */
 bool vgpu_ranges_remove(enum vgpu_side side, uint64_t address, struct vgpu_range *range);

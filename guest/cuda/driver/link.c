@@ -10,7 +10,8 @@
 
 #include "internal.h"
 
-#define IMAGE_ROOM_MIN (64u << 10)
+#define IMAGE_BYTES_MAX (256u << 20) /* of a linked image; a device that has more has none */
+#define IMAGE_ROOM_MIN	(64u << 10)
 
 struct part {
 	struct vgpu_link_part head;
@@ -245,6 +246,8 @@ static CUresult link_parts(struct vgpu_link *link, size_t room, void **image, si
 		vgpu_log("link refused: %.*s", (int)log_bytes, base + log_offset);
 	vgpu_jit_write_log(&link->log, status, base + log_offset, log_bytes);
 	*size = reply.result[0];
+	if (status == CUDA_SUCCESS && (!*size || *size > IMAGE_BYTES_MAX))
+		status = CUDA_ERROR_UNKNOWN;
 	if (status == CUDA_SUCCESS && *size <= room) {
 		*image = calloc(1, *size + 1); /* PTX text ends in NUL */
 		status = *image ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;

@@ -7,6 +7,7 @@
 #include "internal.h"
 
 #define PITCH_ALIGNMENT 512u
+#define MEMORY_MAX	(1ull << 56) /* no device has more */
 
 /*
  * Keeps the process from mapping anything where device memory seems to be, so that an
@@ -59,6 +60,10 @@ static CUresult allocate(CUdeviceptr *out, size_t size)
 	if (status != CUDA_SUCCESS)
 		return status;
 	range.start = reply.result[0];
+	/* An address that no memory can have, or that has some already. */
+	if (!range.start || range.start + size < range.start ||
+	    vgpu_ranges_overlap(VGPU_SIDE_DEVICE, range.start, size))
+		return CUDA_ERROR_UNKNOWN;
 	range.context = context;
 	range.context_id = atomic_load(&context->id);
 	range.unique = vgpu_unique();
@@ -151,6 +156,8 @@ CUresult cuMemGetInfo_v2(size_t *available, size_t *total)
 	status = vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
 	if (status != CUDA_SUCCESS)
 		return status;
+	if (reply.result[0] > reply.result[1] || !reply.result[1] || reply.result[1] > MEMORY_MAX)
+		return CUDA_ERROR_UNKNOWN;
 	if (available)
 		*available = reply.result[0];
 	if (total)

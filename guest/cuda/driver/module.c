@@ -13,6 +13,8 @@
 
 #define REPLY_BYTES    (48u << 10) /* of MODULE_GET_FUNCTION: more parameters than CUDA allows */
 #define NAME_MAX_BYTES (32u << 10)
+#define PARAMETER_BYTES_MAX (32u << 10) /* more than the 32764 that CUDA allows */
+#define BLOCK_THREADS_MAX   65536
 
 struct global {
 	char *name;
@@ -69,7 +71,8 @@ static CUresult load_image(struct vgpu_context *context, const struct vgpu_image
 					  scratch.offset + log_offset, scratch.registration,
 					  scratch.registration, VGPU_JIT_LOG_BYTES, image->kind);
 	status = vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
-	*remote = (uint32_t)reply.result[0];
+	if (status == CUDA_SUCCESS)
+		status = vgpu_handle_of(&reply, remote);
 	/* A failed command has no results, so the log ends where its NUL is. */
 	log_bytes = strnlen(text, VGPU_JIT_LOG_BYTES);
 	if (status != CUDA_SUCCESS && log_bytes)
@@ -294,6 +297,38 @@ CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
 	return status;
 }
 
+/*
+ * Copies what the device says of a kernel. A launch packs the caller's parameters as it says:
+ * every one must lie in the block, which must fit a command.
+ */
+static CUresult take_layout(struct vgpu_function *function, const struct vgpu_reply *reply,
+			    const void *told)
+{
+	struct vgpu_function_info *info = &function->info;
+	size_t layout_bytes;
+
+	memcpy(info, told, sizeof(*info));
+	layout_bytes = info->parameter_count * sizeof(*function->parameters);
+	if (reply->result[1] > REPLY_BYTES || reply->result[1] < sizeof(*info) + layout_bytes ||
+	    info->parameter_bytes > PARAMETER_BYTES_MAX || info->max_threads_per_block < 0 ||
+	    info->max_threads_per_block > BLOCK_THREADS_MAX)
+		goto impossible;
+	function->parameters = malloc(layout_bytes + 1);
+	if (!function->parameters)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	memcpy(function->parameters, (const uint8_t *)told + sizeof(*info), layout_bytes);
+	for (uint32_t i = 0; i < info->parameter_count; i++) {
+		const struct vgpu_parameter_info *place = &function->parameters[i];
+
+		if ((uint64_t)place->offset + place->size > info->parameter_bytes)
+			goto impossible;
+	}
+	return CUDA_SUCCESS;
+impossible:
+	vgpu_log("the device's reply about kernel %s is impossible", function->name);
+	return CUDA_ERROR_UNKNOWN;
+}
+
 /* Asks the device for a kernel and its parameter layout. */
 static CUresult fetch_function(struct vgpu_module *module, const char *name, size_t length,
 			       struct vgpu_function **out)
@@ -303,7 +338,6 @@ static CUresult fetch_function(struct vgpu_module *module, const char *name, siz
 	struct vgpu_function *function;
 	struct vgpu_scratch scratch;
 	struct vgpu_reply reply;
-	size_t layout_bytes;
 	CUresult status = vgpu_scratch_take(REPLY_BYTES, &scratch);
 
 	if (status != CUDA_SUCCESS)
@@ -318,21 +352,14 @@ static CUresult fetch_function(struct vgpu_module *module, const char *name, siz
 	}
 	function = vgpu_pool_take(&functions);
 	if (function) {
-		memcpy(&function->info, scratch.address, sizeof(function->info));
-		layout_bytes = function->info.parameter_count * sizeof(*function->parameters);
 		function->name = strdup(name);
-		function->parameters = malloc(layout_bytes + 1);
-	}
-	if (!function || !function->name || !function->parameters) {
-		status = CUDA_ERROR_OUT_OF_MEMORY;
-	} else if (reply.result[1] < sizeof(function->info) + layout_bytes ||
-		   reply.result[1] > REPLY_BYTES) {
-		vgpu_log("the device's reply about kernel %s is too short", name);
-		status = CUDA_ERROR_UNKNOWN;
+		status = function->name ? take_layout(function, &reply, scratch.address)
+					: CUDA_ERROR_OUT_OF_MEMORY;
 	} else {
-		memcpy(function->parameters,
-		       (const uint8_t *)scratch.address + sizeof(function->info), layout_bytes);
+		status = CUDA_ERROR_OUT_OF_MEMORY;
 	}
+	if (status == CUDA_SUCCESS)
+		status = vgpu_handle_of(&reply, &function->object.remote);
 	vgpu_scratch_give(&scratch);
 	if (status != CUDA_SUCCESS) {
 		if (function) {
@@ -342,7 +369,6 @@ static CUresult fetch_function(struct vgpu_module *module, const char *name, siz
 		}
 		return status;
 	}
-	function->object.remote = (uint32_t)reply.result[0];
 	function->object.context = context;
 	function->object.context_id = module->object.context_id;
 	function->module = module;
@@ -441,6 +467,11 @@ static CUresult fetch_global(struct vgpu_module *module, const char *name, size_
 	}
 	global->address = reply.result[0];
 	global->size = reply.result[1];
+	if (!global->address || !global->size || global->address + global->size < global->address) {
+		free(global->name);
+		free(global);
+		return CUDA_ERROR_UNKNOWN;
+	}
 	range.start = global->address;
 	range.size = global->size;
 	range.context_id = module->object.context_id;

@@ -7,6 +7,10 @@
 
 #include "internal.h"
 
+/* No device has more on a multiprocessor; a reply beyond that is none. */
+#define BLOCKS_MAX	 4096u
+#define SHARED_BYTES_MAX (1u << 30)
+
 static pthread_mutex_t told_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void vgpu_occupancies_forget(struct vgpu_function *function)
@@ -50,6 +54,8 @@ static CUresult ask_blocks(struct vgpu_function *function, int block_threads, si
 	CUresult status = vgpu_context_call(function->object.context, &command, sizeof(command),
 					    NULL, 0, &reply);
 
+	if (status == CUDA_SUCCESS && reply.result[0] > BLOCKS_MAX)
+		status = CUDA_ERROR_UNKNOWN;
 	if (status == CUDA_SUCCESS)
 		*blocks = (int)reply.result[0];
 	return status;
@@ -192,6 +198,8 @@ CUresult cuOccupancyAvailableDynamicSMemPerBlock(size_t *bytes, CUfunction handl
 		(__u32)blocks, (__u32)block_threads);
 	status = vgpu_context_call(function->object.context, &command, sizeof(command), NULL, 0,
 				   &reply);
+	if (status == CUDA_SUCCESS && reply.result[0] > SHARED_BYTES_MAX)
+		status = CUDA_ERROR_UNKNOWN;
 	if (status == CUDA_SUCCESS)
 		*bytes = reply.result[0];
 	return status;

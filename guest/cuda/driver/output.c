@@ -5,6 +5,7 @@
 #include "internal.h"
 
 #define PART_BYTES 65536u
+#define PARTS_MAX  4096u /* of one call: a device that always has more must not hold it up */
 
 static pthread_mutex_t output_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t printed; /* output_lock; bytes taken from the device */
@@ -19,7 +20,7 @@ void vgpu_output_print(void)
 	if (vgpu_scratch_take(PART_BYTES, &scratch) != CUDA_SUCCESS)
 		return;
 	pthread_mutex_lock(&output_lock);
-	for (;;) {
+	for (uint32_t part = 0; part < PARTS_MAX; part++) {
 		struct vgpu_cmd_output_read command = vgpu_encode_output_read(
 			0, scratch.offset, scratch.registration, PART_BYTES);
 

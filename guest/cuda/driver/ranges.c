@@ -70,6 +70,21 @@ CUresult vgpu_ranges_insert(enum vgpu_side side, const struct vgpu_range *range)
 	return status;
 }
 
+bool vgpu_ranges_overlap(enum vgpu_side side, uint64_t start, uint64_t size)
+{
+	struct table *table = &tables[side];
+	size_t after;
+	bool overlap;
+
+	pthread_rwlock_rdlock(&table->lock);
+	after = upper_bound(table, start);
+	overlap =
+		(after && start - table->ranges[after - 1].start < table->ranges[after - 1].size) ||
+		(after < table->count && table->ranges[after].start - start < size);
+	pthread_rwlock_unlock(&table->lock);
+	return overlap;
+}
+
 bool vgpu_ranges_find(enum vgpu_side side, uint64_t address, struct vgpu_range *range)
 {
 	struct table *table = &tables[side];

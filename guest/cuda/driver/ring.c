@@ -25,6 +25,7 @@
 #define SPIN_ONE_CPU_NS 20000ull
 #define SLEEP_NS	500000000ull /* of one wait; the channel's health is checked in between */
 #define FULL_NAP_MAX_NS 1000000ull
+#define STRAYS_MAX	VGPU_CQ_ENTRIES /* a device that repeats itself is not worth a channel */
 
 static_assert(1u << SLOT_BITS == PENDING_SLOTS, "a slot number fits the low bits of a sequence");
 
@@ -49,7 +50,8 @@ static uint64_t next_sequence = 1;		    /* ring_lock */
 static _Atomic uint64_t doorbell_head = UINT64_MAX; /* sq_head when the doorbell was last rung */
 
 static pthread_mutex_t reap_lock = PTHREAD_MUTEX_INITIALIZER;
-static uint64_t cq_head; /* reap_lock */
+static _Atomic uint64_t cq_head; /* reap_lock, but for reading; never read back from the ring */
+static uint64_t strays;		 /* reap_lock; completions that nobody waits for */
 static struct pending pending[PENDING_SLOTS];
 static _Atomic uint64_t free_slots[PENDING_SLOTS / 64]; /* a bit for each free slot */
 
@@ -79,9 +81,9 @@ void vgpu_ring_open(void *channel)
 	host_counters = (void *)(base + VGPU_HOST_COUNTERS_OFFSET);
 	completions = (void *)(base + VGPU_CQ_OFFSET);
 	slots = base + VGPU_SQ_OFFSET;
-	sq_tail = __atomic_load_n(&control->sq_tail, __ATOMIC_ACQUIRE);
-	sq_head_seen = sq_tail;
-	cq_head = __atomic_load_n(&control->cq_head, __ATOMIC_ACQUIRE);
+	/* A new channel counts from 0, whatever the device has written there. */
+	__atomic_store_n(&control->sq_tail, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&control->cq_head, 0, __ATOMIC_RELEASE);
 	processors = sysconf(_SC_NPROCESSORS_ONLN);
 	/* A physical GPU computes while we spin; the software GPU needs the processors itself. */
 	if (processors > 2 && vgpu_executor_is_cuda())
@@ -125,7 +127,7 @@ static CUresult check_state(void)
 	if (__atomic_load_n(&control->state, __ATOMIC_ACQUIRE) == VGPU_CHANNEL_READY)
 		return CUDA_SUCCESS;
 	status = __atomic_load_n(&control->error, __ATOMIC_ACQUIRE);
-	return declare_dead(status ? (CUresult)status : CUDA_ERROR_DEVICE_UNAVAILABLE,
+	return declare_dead(status ? vgpu_status_known(status) : CUDA_ERROR_DEVICE_UNAVAILABLE,
 			    "the device failed it");
 }
 
@@ -144,32 +146,55 @@ CUresult vgpu_channel_error(void)
 	return control ? check_state() : CUDA_SUCCESS;
 }
 
+/* Hands a completion to who waits for it; false: nobody does. */
+static bool hand_over(const struct vgpu_completion *entry)
+{
+	struct pending *waiter = &pending[entry->sequence % PENDING_SLOTS];
+
+	if (!entry->sequence || atomic_load(&waiter->sequence) != entry->sequence ||
+	    atomic_load(&waiter->done)) {
+		vgpu_log("completion of unknown sequence %llu",
+			 (unsigned long long)entry->sequence);
+		return false;
+	}
+	waiter->reply.status = entry->status ? (int)vgpu_status_known(entry->status) : 0;
+	waiter->reply.flags = entry->flags;
+	memcpy(waiter->reply.result, entry->result, sizeof(entry->result));
+	atomic_store(&waiter->done, 1);
+	return true;
+}
+
 /* Takes what is in the completion ring. The caller holds reap_lock. */
 static bool reap_locked(void)
 {
 	uint64_t tail = __atomic_load_n(&control->cq_tail, __ATOMIC_ACQUIRE);
+	uint64_t head = atomic_load(&cq_head);
 	bool any = false;
 
-	if (tail - cq_head > VGPU_CQ_ENTRIES)
-		return false; /* not a ring any more; the waiters find the channel failed */
-	while (cq_head != tail) {
-		const struct vgpu_completion *entry = &completions[cq_head % VGPU_CQ_ENTRIES];
-		struct pending *waiter = &pending[entry->sequence % PENDING_SLOTS];
-
-		if (atomic_load(&waiter->sequence) == entry->sequence &&
-		    !atomic_load(&waiter->done)) {
-			waiter->reply.status = entry->status;
-			waiter->reply.flags = entry->flags;
-			memcpy(waiter->reply.result, entry->result, sizeof(entry->result));
-			atomic_store(&waiter->done, 1);
-			any = true;
-		} else {
-			vgpu_log("completion of unknown sequence %llu",
-				 (unsigned long long)entry->sequence);
-		}
-		cq_head++;
+	if (tail - head > VGPU_CQ_ENTRIES) {
+		declare_dead(CUDA_ERROR_DEVICE_UNAVAILABLE, "impossible cq_tail");
+		return false;
 	}
-	__atomic_store_n(&control->cq_head, cq_head, __ATOMIC_RELEASE);
+	for (; head != tail; head++) {
+		/* The device can change what it has written: look at a copy. */
+		const volatile struct vgpu_completion *shared =
+			&completions[head % VGPU_CQ_ENTRIES];
+		struct vgpu_completion entry = {
+			.sequence = shared->sequence,
+			.status = shared->status,
+			.flags = shared->flags,
+		};
+
+		for (size_t i = 0; i < sizeof(entry.result) / sizeof(*entry.result); i++)
+			entry.result[i] = shared->result[i];
+		if (hand_over(&entry))
+			any = true;
+		else if (++strays > STRAYS_MAX)
+			declare_dead(CUDA_ERROR_DEVICE_UNAVAILABLE,
+				     "it completes what nobody submitted");
+	}
+	atomic_store(&cq_head, head);
+	__atomic_store_n(&control->cq_head, head, __ATOMIC_RELEASE);
 	return any;
 }
 
@@ -190,14 +215,13 @@ static void reap(void)
 
 static bool completions_waiting(void)
 {
-	return __atomic_load_n(&control->cq_tail, __ATOMIC_ACQUIRE) !=
-	       __atomic_load_n(&control->cq_head, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&control->cq_tail, __ATOMIC_ACQUIRE) != atomic_load(&cq_head);
 }
 
 /* Sleeps until the host has written a completion, or for SLEEP_NS. One thread at a time. */
 static void sleep_for_interrupt(void)
 {
-	uint64_t seen = __atomic_load_n(&control->cq_head, __ATOMIC_ACQUIRE);
+	uint64_t seen = atomic_load(&cq_head);
 
 	__atomic_store_n(&control->cq_waiting, 1, __ATOMIC_RELEASE);
 	atomic_thread_fence(memory_order_seq_cst);
@@ -251,6 +275,10 @@ static CUresult wait_until(atomic_uint *done)
 
 	for (unsigned int round = 0; !atomic_load_explicit(done, memory_order_acquire); round++) {
 		if (completions_waiting()) {
+			CUresult status = check_state();
+
+			if (status != CUDA_SUCCESS)
+				return status;
 			reap();
 			continue;
 		}
@@ -265,24 +293,34 @@ static CUresult wait_until(atomic_uint *done)
 	return CUDA_SUCCESS;
 }
 
+/* ring_lock is held: reads sq_head, which never goes back and never passes sq_tail. */
+static CUresult look_at_head(void)
+{
+	uint64_t head = __atomic_load_n(&control->sq_head, __ATOMIC_ACQUIRE);
+
+	if (sq_tail - head > sq_tail - sq_head_seen)
+		return declare_dead(CUDA_ERROR_DEVICE_UNAVAILABLE, "impossible sq_head");
+	sq_head_seen = head;
+	return CUDA_SUCCESS;
+}
+
 /* ring_lock is held: waits until `room` slots are free. */
 static CUresult wait_for_room(uint64_t room)
 {
+	CUresult status = look_at_head();
 	uint64_t spin_deadline;
 	uint64_t nap_ns = 20000;
 
-	sq_head_seen = __atomic_load_n(&control->sq_head, __ATOMIC_ACQUIRE);
-	if (sq_tail - sq_head_seen + room <= VGPU_SQ_ENTRIES)
-		return CUDA_SUCCESS;
+	if (status != CUDA_SUCCESS || sq_tail - sq_head_seen + room <= VGPU_SQ_ENTRIES)
+		return status;
 	VGPU_COUNT(ring_full, 1);
 	spin_deadline = vgpu_now_ns() + spin_ns;
 	for (;;) {
 		struct timespec nap;
-		CUresult status;
 
-		sq_head_seen = __atomic_load_n(&control->sq_head, __ATOMIC_ACQUIRE);
-		if (sq_tail - sq_head_seen + room <= VGPU_SQ_ENTRIES)
-			return CUDA_SUCCESS;
+		status = look_at_head();
+		if (status != CUDA_SUCCESS || sq_tail - sq_head_seen + room <= VGPU_SQ_ENTRIES)
+			return status;
 		reap(); /* the host may be held up by a full completion ring */
 		if (vgpu_now_ns() < spin_deadline) {
 			relax();

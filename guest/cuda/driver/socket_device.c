@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -20,7 +21,9 @@
 #include "vgpu_stub_abi.h"
 #include "vgpu_stub_commands.h"
 
-#define ADMIN_SECONDS	 60u /* starting a worker may take long on a cold machine */
+#define SECONDS		 60u /* starting a worker may take long on a cold machine */
+#define SECONDS_MAX	 86400u
+#define ERRNO_MAX	 133 /* EHWPOISON */
 #define FIRST_IOVA	 0x100000000ull
 #define PAGE		 4096u
 #define PCI_COMMAND	 0x04u
@@ -36,6 +39,7 @@ static int vectors[2] = { -1, -1 }; /* 0: admin, 1: the channel */
 static pthread_mutex_t admin_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t admin_tail;		/* admin_lock */
 static uint64_t admin_head;		/* admin_lock */
+static bool admin_broken;		/* admin_lock: an answer was missing or wrong */
 static uint64_t next_iova = FIRST_IOVA; /* admin_lock */
 
 void *socket_device_channel(uint32_t channel)
@@ -83,6 +87,23 @@ int socket_device_wait(uint32_t vector, uint64_t timeout_ns)
 	return ENODEV;
 }
 
+unsigned int socket_device_timeout_s(void)
+{
+	const char *text = getenv("VGPU_STUB_TIMEOUT");
+	unsigned long seconds = text ? strtoul(text, NULL, 10) : 0;
+
+	return seconds && seconds <= SECONDS_MAX ? (unsigned int)seconds : SECONDS;
+}
+
+/* The errno that a completion carries; EPROTO when it is none. */
+static int admin_status(const struct vgpu_completion *shared, uint64_t sequence)
+{
+	uint64_t answered = __atomic_load_n(&shared->sequence, __ATOMIC_RELAXED);
+	int status = __atomic_load_n(&shared->status, __ATOMIC_RELAXED);
+
+	return answered == sequence && status >= 0 && status <= ERRNO_MAX ? status : EPROTO;
+}
+
 /* admin_lock is held. */
 static int admin_call(const void *command, size_t bytes)
 {
@@ -90,9 +111,13 @@ static int admin_call(const void *command, size_t bytes)
 	struct vgpu_channel_control *control = (void *)memory;
 	struct vgpu_command_header *header;
 	struct vgpu_completion *completion;
-	uint64_t deadline = vgpu_now_ns() + ADMIN_SECONDS * VGPU_NSEC_PER_SEC;
+	uint64_t deadline = vgpu_now_ns() + socket_device_timeout_s() * VGPU_NSEC_PER_SEC;
+	uint64_t tail;
 	int error;
 
+	if (admin_broken)
+		return EPROTO;
+	admin_broken = true; /* until the answer is there, which a late one must not be taken for */
 	header = (void *)(memory + VGPU_SQ_OFFSET + admin_tail % VGPU_SQ_ENTRIES * VGPU_SLOT_BYTES);
 	memcpy(header, command, bytes);
 	header->flags = VGPU_COMMAND_COMPLETE;
@@ -105,7 +130,7 @@ static int admin_call(const void *command, size_t bytes)
 		if (error)
 			return error;
 	}
-	while (__atomic_load_n(&control->cq_tail, __ATOMIC_ACQUIRE) == admin_head) {
+	while ((tail = __atomic_load_n(&control->cq_tail, __ATOMIC_ACQUIRE)) == admin_head) {
 		error = socket_device_wait(0, 100000000);
 		if (error && error != ETIMEDOUT && error != EINTR)
 			return error;
@@ -114,7 +139,10 @@ static int admin_call(const void *command, size_t bytes)
 	}
 	completion = (void *)(memory + VGPU_CQ_OFFSET +
 			      admin_head % VGPU_CQ_ENTRIES * sizeof(*completion));
-	error = completion->sequence == admin_tail ? completion->status : EPROTO;
+	if (tail != admin_head + 1)
+		return EPROTO;
+	error = admin_status(completion, admin_tail);
+	admin_broken = error == EPROTO;
 	__atomic_store_n(&control->cq_head, ++admin_head, __ATOMIC_RELEASE);
 	return error;
 }
@@ -208,7 +236,7 @@ static int enable_device(char *reason, size_t room)
 	uint32_t magic = 0;
 	uint32_t version = 0;
 	uint32_t status = 0;
-	uint64_t deadline = vgpu_now_ns() + ADMIN_SECONDS * VGPU_NSEC_PER_SEC;
+	uint64_t deadline = vgpu_now_ns() + socket_device_timeout_s() * VGPU_NSEC_PER_SEC;
 	int error = read_register(VGPU_REG_MAGIC, &magic);
 
 	if (!error && magic != VGPU_MAGIC) {
@@ -225,7 +253,9 @@ static int enable_device(char *reason, size_t room)
 		error = write_register(VGPU_REG_CONTROL, VGPU_CONTROL_ENABLE);
 	while (!error && !(status & (VGPU_STATUS_ENABLED | VGPU_STATUS_ABI_REFUSED))) {
 		error = read_register(VGPU_REG_STATUS, &status);
-		if (vgpu_now_ns() > deadline)
+		if (!error && status == UINT32_MAX) /* what absent hardware reads */
+			error = ENODEV;
+		if (!error && vgpu_now_ns() > deadline)
 			error = ETIMEDOUT;
 	}
 	if (!error && (status & VGPU_STATUS_ABI_REFUSED || !vgpu_abi_fits(version))) {
@@ -252,6 +282,7 @@ void socket_device_close(void)
 	bar2_bytes = 0;
 	admin_head = 0;
 	admin_tail = 0;
+	admin_broken = false;
 }
 
 void socket_device_abandon(void)
@@ -261,12 +292,13 @@ void socket_device_abandon(void)
 	close(vectors[1]);
 	admin_head = 0;
 	admin_tail = 0;
+	admin_broken = false;
 }
 
 int socket_device_open(const char *path, char *reason, size_t room)
 {
 	const char *step = "connect to";
-	int error = vfio_user_connect(path);
+	int error = vfio_user_connect(path, socket_device_timeout_s());
 
 	if (!error) {
 		step = "share memory with";

@@ -16,6 +16,9 @@ void socket_device_close(void);
 /* In a forked child: closes descriptors, touches nothing else. */
 void socket_device_abandon(void);
 
+/* How long a device may take for an answer: VGPU_STUB_TIMEOUT, or a minute. */
+unsigned int socket_device_timeout_s(void);
+
 const struct vgpu_device_info *socket_device_info(void);
 void *socket_device_channel(uint32_t channel); /* its memory in BAR2 */
 

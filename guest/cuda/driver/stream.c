@@ -20,20 +20,23 @@ static CUresult create(struct vgpu_context *context, unsigned int flags, int pri
 		vgpu_encode_stream_create(vgpu_context_handle(context), flags, priority);
 	struct vgpu_stream *stream;
 	struct vgpu_reply reply;
+	uint32_t remote;
 	CUresult status;
 
 	status = vgpu_context_call(context, &command, sizeof(command), NULL, 0, &reply);
+	if (status == CUDA_SUCCESS)
+		status = vgpu_handle_of(&reply, &remote);
 	if (status != CUDA_SUCCESS)
 		return status;
 	stream = vgpu_pool_take(&streams);
 	if (!stream) {
-		struct vgpu_cmd_stream_destroy undo = vgpu_encode_stream_destroy(
-			vgpu_context_handle(context), (__u32)reply.result[0]);
+		struct vgpu_cmd_stream_destroy undo =
+			vgpu_encode_stream_destroy(vgpu_context_handle(context), remote);
 
 		vgpu_submit(&undo, sizeof(undo));
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	stream->object.remote = (uint32_t)reply.result[0];
+	stream->object.remote = remote;
 	stream->object.context = context;
 	stream->object.context_id = atomic_load(&context->id);
 	stream->unique = vgpu_unique();

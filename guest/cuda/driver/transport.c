@@ -16,6 +16,7 @@ CUresult vgpu_transport_open(void **channel, struct vgpu_device_info *info, char
 	const struct vgpu_transport *transport =
 		path && *path ? &vgpu_transport_socket : &vgpu_transport_device;
 	int error = transport->open(channel, info, reason, room);
+	const char *problem;
 
 	if (error) {
 		if (!*reason)
@@ -31,6 +32,12 @@ CUresult vgpu_transport_open(void **channel, struct vgpu_device_info *info, char
 			 info->abi_version >> 16, info->abi_version & 0xffff, VGPU_ABI_MAJOR,
 			 VGPU_ABI_MINOR);
 		return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
+	}
+	problem = vgpu_info_problem(info);
+	if (problem) {
+		snprintf(reason, room, "the device describes itself with an impossible %s",
+			 problem);
+		return CUDA_ERROR_NO_DEVICE;
 	}
 	return CUDA_SUCCESS;
 }

@@ -4,11 +4,14 @@
  * answered before the next. Little endian, as the protocol is on this wire.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -25,6 +28,7 @@
 #define IRQ_EVENTFD   0x24u /* data is eventfds, action is to trigger */
 #define DMA_RW	      0x3u
 #define FDS_MAX	      8u
+#define DECLINED_MAX  1000u /* commands of the server before a reply */
 
 enum command {
 	COMMAND_VERSION = 1,
@@ -151,7 +155,7 @@ static int receive_all(void *data, size_t bytes, int *fd)
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
-			return got ? errno : ENODEV;
+			return !got ? ENODEV : errno == EAGAIN ? ETIMEDOUT : errno;
 		for (rights = CMSG_FIRSTHDR(&message); rights;
 		     rights = CMSG_NXTHDR(&message, rights)) {
 			size_t count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -186,7 +190,7 @@ static int decline(const struct header *asked)
 /* Receives the reply to `id`; *reply_bytes is its payload. socket_lock is held. */
 static int receive_reply(uint16_t id, void *reply, uint32_t *reply_bytes, int *fd)
 {
-	for (;;) {
+	for (unsigned int declined = 0; declined < DECLINED_MAX; declined++) {
 		uint8_t payload[REPLY_MAX];
 		struct header header;
 		uint32_t bytes;
@@ -217,6 +221,7 @@ static int receive_reply(uint16_t id, void *reply, uint32_t *reply_bytes, int *f
 		*reply_bytes = bytes;
 		return 0;
 	}
+	return EPROTO;
 }
 
 struct exchange {
@@ -274,9 +279,10 @@ static int negotiate(void)
 	return exchange.reply_bytes == sizeof(version) && version[0] == 0 ? 0 : EPROTO;
 }
 
-int vfio_user_connect(const char *path)
+int vfio_user_connect(const char *path, unsigned int timeout_s)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct timeval limit = { .tv_sec = timeout_s };
 	int error;
 
 	if (strlen(path) >= sizeof(address.sun_path))
@@ -285,7 +291,9 @@ int vfio_user_connect(const char *path)
 	connection = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (connection < 0)
 		return errno;
-	if (connect(connection, (struct sockaddr *)&address, sizeof(address)))
+	if (setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) ||
+	    setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) ||
+	    connect(connection, (struct sockaddr *)&address, sizeof(address)))
 		error = errno;
 	else
 		error = negotiate();
@@ -348,6 +356,19 @@ int vfio_user_write(uint32_t region, uint64_t offset, const void *data, uint32_t
 	return converse(&exchange);
 }
 
+/*
+ * Whether a file has a range, and for good: who touches a mapping beyond the end of its file
+ * is killed, so it must be sealed against shrinking.
+ */
+static bool holds(int fd, uint64_t offset, uint64_t size)
+{
+	struct stat about;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals >= 0 && seals & F_SEAL_SHRINK && !fstat(fd, &about) && about.st_size >= 0 &&
+	       offset <= (uint64_t)about.st_size && size <= (uint64_t)about.st_size - offset;
+}
+
 int vfio_user_map(uint32_t region, void **address, uint64_t *size)
 {
 	struct region_info info = { .argsz = sizeof(info), .index = region };
@@ -364,7 +385,7 @@ int vfio_user_map(uint32_t region, void **address, uint64_t *size)
 	if (error)
 		return error;
 	if (exchange.reply_bytes != sizeof(found) || !(found.flags & REGION_MMAP) ||
-	    exchange.reply_fd < 0) {
+	    exchange.reply_fd < 0 || !holds(exchange.reply_fd, found.offset, found.size)) {
 		error = EPROTO;
 	} else {
 		*address = mmap(NULL, found.size, PROT_READ | PROT_WRITE, MAP_SHARED,

@@ -12,7 +12,8 @@
 #define VFIO_USER_REGION_CONFIG 7u
 
 /* All return 0 or a positive errno; calls from several threads are safe. */
-int vfio_user_connect(const char *path);
+/* The server may take `timeout_s` for each answer. */
+int vfio_user_connect(const char *path, unsigned int timeout_s);
 void vfio_user_close(void);
 /* Whether the server still holds its end. */
 bool vfio_user_alive(void);

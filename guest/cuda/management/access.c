@@ -132,12 +132,20 @@ static nvmlReturn_t open_device(struct vgpu_nvml_device *device)
 				  : open_node(device, reason, sizeof(reason));
 
 	if (!error) {
+		const char *problem = vgpu_info_problem(&device->info);
+		bool fits =
+			device->info.magic == VGPU_MAGIC && vgpu_abi_fits(device->info.abi_version);
+
 		owner = getpid();
-		if (device->info.magic == VGPU_MAGIC && vgpu_abi_fits(device->info.abi_version))
+		if (fits && !problem)
 			return NVML_SUCCESS;
-		snprintf(reason, sizeof(reason), "the device speaks another ABI");
+		if (fits)
+			snprintf(reason, sizeof(reason), "the device has an impossible %s",
+				 problem);
+		else
+			snprintf(reason, sizeof(reason), "the device speaks another ABI");
 		close_all();
-		error = EPROTONOSUPPORT;
+		error = fits ? EPROTO : EPROTONOSUPPORT;
 	}
 	vgpu_nvml_log("%s", reason);
 	switch (error) {
@@ -171,10 +179,36 @@ void vgpu_access_close(void)
 	pthread_mutex_unlock(&access_lock);
 }
 
+/* Whether a value that may be unknown is at most another. */
+static bool at_most(const struct vgpu_device_status *status, uint64_t known, uint64_t value,
+		    uint64_t most)
+{
+	return (status->known & known) != known || value <= most;
+}
+
+/* Whether the values can be those of any device. */
+static bool plausible(const struct vgpu_device_status *status)
+{
+	return status->process_count <= VGPU_STATUS_PROCESSES &&
+	       at_most(status, VGPU_KNOWN_MEMORY_USED | VGPU_KNOWN_MEMORY_TOTAL,
+		       status->memory_used, status->memory_total) &&
+	       at_most(status, VGPU_KNOWN_MEMORY_FREE | VGPU_KNOWN_MEMORY_TOTAL,
+		       status->memory_free, status->memory_total) &&
+	       at_most(status, VGPU_KNOWN_MEMORY_RESERVED | VGPU_KNOWN_MEMORY_TOTAL,
+		       status->memory_reserved, status->memory_total) &&
+	       at_most(status, VGPU_KNOWN_BAR1_USED | VGPU_KNOWN_BAR1_TOTAL, status->bar1_used,
+		       status->bar1_total) &&
+	       at_most(status, VGPU_KNOWN_GPU_PERCENT, status->gpu_percent, 100) &&
+	       at_most(status, VGPU_KNOWN_MEMORY_PERCENT, status->memory_percent, 100) &&
+	       at_most(status, VGPU_KNOWN_ENCODER_PERCENT, status->encoder_percent, 100) &&
+	       at_most(status, VGPU_KNOWN_DECODER_PERCENT, status->decoder_percent, 100);
+}
+
 /* Has the device measure; returns an errno. access_lock is held. */
 static int measure(void)
 {
 	struct vgpu_cmd_device_status command;
+	struct vgpu_measurement found;
 	uint8_t answer[VGPU_STATUS_BYTES];
 	int error;
 
@@ -188,9 +222,10 @@ static int measure(void)
 			return error;
 		memcpy(answer, reply.address, sizeof(answer));
 	}
-	memcpy(&last, answer, sizeof(last));
-	if (last.status.process_count > VGPU_STATUS_PROCESSES)
+	memcpy(&found, answer, sizeof(found));
+	if (!plausible(&found.status))
 		return EPROTO;
+	last = found;
 	last.status.driver_version[sizeof(last.status.driver_version) - 1] = '\0';
 	measured_ns = vgpu_now_ns();
 	return 0;

@@ -1,7 +1,7 @@
 # libnvidia-ml.so.1: NVML. It shares the way to the device with libcuda, not its channel.
 
 MANAGEMENT_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard management/*.c) \
-	driver/socket_device.c driver/vfio_user.c)
+	driver/device_info.c driver/socket_device.c driver/vfio_user.c)
 LIBRARIES_MADE += $(BUILD)/libnvidia-ml.so
 
 $(BUILD)/libnvidia-ml.so.1: $(MANAGEMENT_OBJECTS) generated/libnvidia-ml.so.1.map

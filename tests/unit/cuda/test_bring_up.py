@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import struct
@@ -31,8 +32,9 @@ class FakeDevice:
 
     def serve(self) -> None:
         connection, _ = self._listener.accept()
-        memory = os.memfd_create("bar2")
+        memory = os.memfd_create("bar2", os.MFD_ALLOW_SEALING)
         os.ftruncate(memory, abi.BAR2_BYTES)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         with connection:
             while header := connection.recv(HEADER.size, socket.MSG_WAITALL):
                 number, command, size, _, _ = HEADER.unpack(header)
