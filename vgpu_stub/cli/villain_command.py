@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vgpu_stub.cli.villain_device_command import device_command
 from vgpu_stub.villain import report
 from vgpu_stub.villain.guest.catalogue import attacks
 from vgpu_stub.villain.guest.runner import Settings, run_attacks
@@ -49,6 +50,9 @@ SeedOption = Annotated[
 @villain_app.callback()
 def _villain() -> None:
     """Attack the device, or let the device attack its driver, rule by rule."""
+
+
+villain_app.command("device")(device_command)
 
 
 @villain_app.command("guest")

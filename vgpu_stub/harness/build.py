@@ -55,6 +55,21 @@ def cuda_libraries() -> Path:
     return source / "build"
 
 
+def sanitized_libraries(*programs: str) -> Path:
+    """Folder with our CUDA libraries built with ASan and UBSan, and some of their test programs.
+
+    Raises:
+        BuildError: This is no checkout, or the build failed.
+    """
+    cuda_libraries()
+    source = GUEST / "cuda"
+    target = source / "build" / "sanitize"
+    wanted = " ".join(["all", *(f"build/sanitize/tests/{name}" for name in programs)])
+    with Cache().lock("cuda-libraries"):
+        _make(["-C", str(source), "sanitize", f"SANITIZED={wanted}"], "the checked CUDA library")
+    return target
+
+
 def workloads() -> Path:
     """Folder with the workloads' kernels as PTX, compiled where a source is newer.
 

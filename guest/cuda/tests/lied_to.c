@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The guest's libraries against a device that lies (docs/villain-device.md). Reads lines
+ * "SECONDS SOCKET" and, for each, calls the libraries in a child of its own: a device is
+ * opened once in a process. The child says what each call returned ("call NAME STATUS") and
+ * what was wrong with an answer that claimed success ("wrong TEXT"); the parent how the child
+ * ended ("end exit N" or "end signal N"). Built with sanitizers, whose reports go to standard
+ * error and make the child's exit status another than 0.
+ */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cuda.h>
+
+#define COUNT	   3000u
+#define BYTES	   (COUNT * sizeof(float))
+#define NVML_ARRAY 4u
+#define PROCESSES  118u /* that a device lists at most */
+#define PROPERTIES 4096u
+
+static const char ptx[] =
+	".version 6.0\n"
+	".target sm_50\n"
+	".address_size 64\n"
+	".visible .global .align 4 .b8 table[64];\n"
+	".visible .entry add(.param .u64 x, .param .u64 y, .param .u64 z, .param .u32 n)\n"
+	"{\n"
+	"	.reg .pred %p; .reg .b32 %r<8>; .reg .f32 %f<4>; .reg .b64 %d<10>;\n"
+	"	ld.param.u64 %d1, [x]; ld.param.u64 %d2, [y]; ld.param.u64 %d3, [z];\n"
+	"	ld.param.u32 %r1, [n];\n"
+	"	mov.u32 %r2, %ctaid.x; mov.u32 %r3, %ntid.x; mov.u32 %r4, %tid.x;\n"
+	"	mad.lo.s32 %r5, %r2, %r3, %r4;\n"
+	"	setp.ge.u32 %p, %r5, %r1;\n"
+	"	@%p bra DONE;\n"
+	"	mul.wide.u32 %d4, %r5, 4;\n"
+	"	add.s64 %d5, %d1, %d4; add.s64 %d6, %d2, %d4; add.s64 %d7, %d3, %d4;\n"
+	"	ld.global.f32 %f1, [%d5]; ld.global.f32 %f2, [%d6];\n"
+	"	add.f32 %f3, %f1, %f2;\n"
+	"	st.global.f32 [%d7], %f3;\n"
+	"DONE:\n"
+	"	ret;\n"
+	"}\n";
+
+static int say(const char *name, int status)
+{
+	printf("call %s %d\n", name, status);
+	return status;
+}
+
+#define CALL(FUNCTION, ...) say(#FUNCTION, (int)FUNCTION(__VA_ARGS__))
+
+__attribute__((format(printf, 2, 3))) static void check(bool right, const char *format, ...)
+{
+	va_list arguments;
+
+	if (right)
+		return;
+	va_start(arguments, format);
+	printf("wrong ");
+	vprintf(format, arguments);
+	putchar('\n');
+	va_end(arguments);
+}
+
+static unsigned int open_descriptors(void)
+{
+	DIR *folder = opendir("/proc/self/fd");
+	unsigned int count = 0;
+
+	if (!folder)
+		return 0;
+	while (readdir(folder))
+		count++;
+	closedir(folder);
+	return count;
+}
+
+/* NVML, which has no header of NVIDIA's here: what is called, as nvml.h declares it. */
+
+static void *nvml;
+
+static int nvml_number(void *device, const char *name, uint64_t *value)
+{
+	int (*function)(void *, void *) = (int (*)(void *, void *))dlsym(nvml, name);
+
+	*value = 0;
+	return say(name, function ? function(device, value) : -1);
+}
+
+static void nvml_processes(void *device)
+{
+	struct {
+		uint32_t pid;
+		uint64_t memory;
+		uint32_t instances[2];
+	} few[NVML_ARRAY], many[PROCESSES];
+	int (*list)(void *, unsigned int *, void *) =
+		(int (*)(void *, unsigned int *, void *))dlsym(
+			nvml, "nvmlDeviceGetComputeRunningProcesses_v3");
+	unsigned int count = NVML_ARRAY;
+
+	if (!list)
+		return;
+	if (!say("nvmlDeviceGetComputeRunningProcesses_v3", list(device, &count, few)))
+		check(count <= NVML_ARRAY, "%u processes in an array of %u", count, NVML_ARRAY);
+	count = PROCESSES;
+	if (!say("nvmlDeviceGetComputeRunningProcesses_v3", list(device, &count, many)))
+		check(count <= PROCESSES, "%u processes in an array of %u", count, PROCESSES);
+}
+
+static void nvml_values(void *device)
+{
+	static const char *const numbers[] = {
+		"nvmlDeviceGetPowerUsage",
+		"nvmlDeviceGetFanSpeed",
+		"nvmlDeviceGetPerformanceState",
+		"nvmlDeviceGetNumGpuCores",
+		"nvmlDeviceGetTotalEnergyConsumption",
+		"nvmlDeviceGetCurrPcieLinkWidth",
+	};
+	uint64_t memory[3] = { 0 };
+	uint32_t use[2] = { 0 };
+	uint64_t value;
+	char text[96];
+	int (*text_of)(void *, char *, unsigned int);
+	int (*pair)(void *, void *);
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+		nvml_number(device, numbers[i], &value);
+	pair = (int (*)(void *, void *))dlsym(nvml, "nvmlDeviceGetMemoryInfo");
+	if (pair && !say("nvmlDeviceGetMemoryInfo", pair(device, memory)))
+		check(memory[1] <= memory[0] && memory[2] <= memory[0],
+		      "memory of %llu bytes: %llu free, %llu used", (unsigned long long)memory[0],
+		      (unsigned long long)memory[1], (unsigned long long)memory[2]);
+	pair = (int (*)(void *, void *))dlsym(nvml, "nvmlDeviceGetBAR1MemoryInfo");
+	if (pair && !say("nvmlDeviceGetBAR1MemoryInfo", pair(device, memory)))
+		check(memory[1] <= memory[0] && memory[2] <= memory[0], "BAR1 memory");
+	pair = (int (*)(void *, void *))dlsym(nvml, "nvmlDeviceGetUtilizationRates");
+	if (pair && !say("nvmlDeviceGetUtilizationRates", pair(device, use)))
+		check(use[0] <= 100 && use[1] <= 100, "utilisation of %u %% and %u %%", use[0],
+		      use[1]);
+	text_of = (int (*)(void *, char *, unsigned int))dlsym(nvml, "nvmlDeviceGetName");
+	if (text_of && !say("nvmlDeviceGetName", text_of(device, text, sizeof(text))))
+		check(strnlen(text, sizeof(text)) < sizeof(text), "a name without an end");
+	text_of = (int (*)(void *, char *, unsigned int))dlsym(nvml, "nvmlDeviceGetUUID");
+	if (text_of && !say("nvmlDeviceGetUUID", text_of(device, text, sizeof(text))))
+		check(strnlen(text, sizeof(text)) < sizeof(text), "a UUID without an end");
+	nvml_processes(device);
+}
+
+static void management(void)
+{
+	int (*init)(void) = (int (*)(void))dlsym(nvml, "nvmlInit_v2");
+	int (*shut_down)(void) = (int (*)(void))dlsym(nvml, "nvmlShutdown");
+	int (*driver)(char *, unsigned int) =
+		(int (*)(char *, unsigned int))dlsym(nvml, "nvmlSystemGetDriverVersion");
+	int (*handle)(unsigned int, void **) =
+		(int (*)(unsigned int, void **))dlsym(nvml, "nvmlDeviceGetHandleByIndex_v2");
+	unsigned int descriptors = open_descriptors();
+	char version[80];
+	void *device;
+
+	for (int round = 0; round < 2; round++) {
+		if (say("nvmlInit_v2", init()))
+			continue;
+		if (!say("nvmlSystemGetDriverVersion", driver(version, sizeof(version))))
+			check(strnlen(version, sizeof(version)) < sizeof(version),
+			      "a version without an end");
+		if (!say("nvmlDeviceGetHandleByIndex_v2", handle(0, &device)))
+			nvml_values(device);
+		say("nvmlShutdown", shut_down());
+	}
+	check(open_descriptors() == descriptors, "%u descriptors before NVML, %u after",
+	      descriptors, open_descriptors());
+}
+
+/* The CUDA driver API. */
+
+static void device_facts(CUdevice device)
+{
+	char text[300];
+	CUuuid uuid;
+	size_t bytes;
+	int value;
+
+	memset(text, 1, sizeof(text));
+	if (!CALL(cuDeviceGetName, text, 256, device))
+		check(strnlen(text, 256) < 256, "a name without an end");
+	CALL(cuDeviceGetUuid, &uuid, device);
+	if (!CALL(cuDeviceTotalMem, &bytes, device))
+		check(bytes > 0, "a device without memory");
+	if (!CALL(cuDeviceGetPCIBusId, text, 32, device))
+		check(strnlen(text, 32) < 32, "a PCI address without an end");
+	for (int i = 1; i < CU_DEVICE_ATTRIBUTE_MAX; i++)
+		if (!cuDeviceGetAttribute(&value, (CUdevice_attribute)i, device) &&
+		    (i == CU_DEVICE_ATTRIBUTE_WARP_SIZE ||
+		     i == CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK))
+			check(value > 0, "device attribute %d is %d", i, value);
+}
+
+static void information(void)
+{
+	size_t available, total;
+
+	if (!CALL(cuMemGetInfo, &available, &total))
+		check(available <= total, "%zu of %zu bytes are free", available, total);
+}
+
+static void kernel(CUmodule module, CUdeviceptr x, CUdeviceptr y, CUdeviceptr z)
+{
+	unsigned int count = COUNT;
+	void *parameters[] = { &x, &y, &z, &count };
+	CUdeviceptr address;
+	CUfunction add;
+	size_t bytes;
+	int value, grid;
+
+	if (!CALL(cuModuleGetGlobal, &address, &bytes, module, "table"))
+		check(address && address + bytes > address, "a variable of %zu bytes at 0x%llx",
+		      bytes, (unsigned long long)address);
+	if (CALL(cuModuleGetFunction, &add, module, "add"))
+		return;
+	for (int i = 0; i < CU_FUNC_ATTRIBUTE_MAX; i++)
+		cuFuncGetAttribute(&value, (CUfunction_attribute)i, add);
+	if (!CALL(cuOccupancyMaxActiveBlocksPerMultiprocessor, &value, add, 128, 0))
+		check(value >= 0, "%d blocks on a multiprocessor", value);
+	if (!CALL(cuOccupancyMaxPotentialBlockSize, &grid, &value, add, NULL, 0, 0))
+		check(grid >= 0 && value >= 0, "a grid of %d blocks of %d", grid, value);
+	CALL(cuOccupancyAvailableDynamicSMemPerBlock, &bytes, add, 1, 128);
+	CALL(cuLaunchKernel, add, (COUNT + 127) / 128, 1, 1, 128, 1, 1, 0, NULL, parameters, NULL);
+	CALL(cuLaunchCooperativeKernel, add, 2, 1, 1, 128, 1, 1, 0, NULL, parameters);
+}
+
+static void linking(void)
+{
+	CUlinkState link;
+	CUmodule module;
+	void *image;
+	size_t bytes;
+
+	if (CALL(cuLinkCreate, 0, NULL, NULL, &link))
+		return;
+	if (!CALL(cuLinkAddData, link, CU_JIT_INPUT_PTX, (void *)(uintptr_t)ptx, sizeof(ptx),
+		  "add.ptx", 0, NULL, NULL) &&
+	    !CALL(cuLinkComplete, link, &image, &bytes)) {
+		check(image && bytes, "an image of %zu bytes", bytes);
+		if (image && !CALL(cuModuleLoadData, &module, image))
+			CALL(cuModuleUnload, module);
+	}
+	CALL(cuLinkDestroy, link);
+}
+
+static void streams(void)
+{
+	CUevent events[2];
+	CUstream stream;
+	float milliseconds;
+
+	if (CALL(cuStreamCreate, &stream, CU_STREAM_NON_BLOCKING))
+		return;
+	if (!CALL(cuEventCreate, &events[0], 0) && !CALL(cuEventCreate, &events[1], 0)) {
+		CALL(cuEventRecord, events[0], stream);
+		CALL(cuEventRecord, events[1], stream);
+		CALL(cuEventSynchronize, events[1]);
+		CALL(cuEventQuery, events[0]);
+		CALL(cuEventElapsedTime, &milliseconds, events[0], events[1]);
+		CALL(cuEventDestroy, events[0]);
+		CALL(cuEventDestroy, events[1]);
+	}
+	CALL(cuStreamQuery, stream);
+	CALL(cuStreamSynchronize, stream);
+	CALL(cuStreamDestroy, stream);
+}
+
+static void work(void)
+{
+	float *values = malloc(2 * BYTES);
+	CUdeviceptr memory[3] = { 0 };
+	CUdeviceptr base;
+	CUmodule module;
+	size_t bytes;
+	bool copied = true;
+
+	if (!values)
+		exit(1);
+	for (unsigned int i = 0; i < COUNT; i++)
+		values[i] = (float)i;
+	for (size_t i = 0; i < 3; i++) {
+		if (CALL(cuMemAlloc, &memory[i], BYTES)) {
+			memory[i] = 0;
+			copied = false;
+			continue;
+		}
+		for (size_t j = 0; j < i; j++)
+			check(memory[i] + BYTES <= memory[j] || memory[j] + BYTES <= memory[i],
+			      "two allocations in one place");
+		if (!CALL(cuMemGetAddressRange, &base, &bytes, memory[i] + 5))
+			check(base == memory[i] && bytes == BYTES, "an allocation of %zu bytes",
+			      bytes);
+		copied &= !CALL(cuMemcpyHtoD, memory[i], values, BYTES);
+	}
+	information();
+	if (!CALL(cuModuleLoadData, &module, ptx)) {
+		kernel(module, memory[0], memory[1], memory[2]);
+		CALL(cuModuleUnload, module);
+	}
+	linking();
+	streams();
+	copied &= !CALL(cuCtxSynchronize);
+	copied &= !CALL(cuMemcpyDtoH, values + COUNT, memory[0], BYTES);
+	check(!copied || !memcmp(values, values + COUNT, BYTES), "memory came back changed");
+	for (size_t i = 0; i < 3; i++)
+		if (memory[i])
+			CALL(cuMemFree, memory[i]);
+	free(values);
+}
+
+static void driver(void)
+{
+	CUcontext context;
+	CUdevice device;
+	size_t limit;
+
+	if (CALL(cuInit, 0))
+		return;
+	CALL(cuDeviceGet, &device, 0);
+	device_facts(device);
+	if (CALL(cuCtxCreate, &context, NULL, 0, device))
+		return;
+	CALL(cuCtxGetLimit, &limit, CU_LIMIT_PRINTF_FIFO_SIZE);
+	work();
+	CALL(cuCtxDestroy, context);
+}
+
+/* The runtime, by its symbols: it is there in two versions. */
+static void runtime(void *library)
+{
+	static unsigned char properties[PROPERTIES];
+	int (*get_properties)(void *, int) =
+		(int (*)(void *, int))dlsym(library, "cudaGetDeviceProperties");
+	int (*allocate)(void **, size_t) = (int (*)(void **, size_t))dlsym(library, "cudaMalloc");
+	int (*copy)(void *, const void *, size_t, int) =
+		(int (*)(void *, const void *, size_t, int))dlsym(library, "cudaMemcpy");
+	int (*release)(void *) = (int (*)(void *))dlsym(library, "cudaFree");
+	int (*wait)(void) = (int (*)(void))dlsym(library, "cudaDeviceSynchronize");
+	const char *(*text)(int) = (const char *(*)(int))dlsym(library, "cudaGetErrorString");
+	void *memory;
+	char byte = 1;
+	int status;
+
+	if (!get_properties || !allocate || !copy || !release || !wait || !text)
+		return;
+	say("cudaGetDeviceProperties", get_properties(properties, 0));
+	status = say("cudaMalloc", allocate(&memory, sizeof(byte)));
+	check(text(status) != NULL, "no text for error %d", status);
+	if (status)
+		return;
+	say("cudaMemcpy", copy(memory, &byte, sizeof(byte), 1));
+	say("cudaDeviceSynchronize", wait());
+	say("cudaFree", release(memory));
+}
+
+int main(void)
+{
+	void *library = dlopen("libcudart.so.13", RTLD_NOW);
+	char path[256];
+	unsigned int seconds;
+
+	nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW);
+	if (!library || !nvml) {
+		fprintf(stderr, "%s\n", dlerror());
+		return 1;
+	}
+	while (scanf("%u %255s", &seconds, path) == 2) {
+		int status = 0;
+		pid_t child = fork();
+
+		if (child < 0) {
+			perror("fork");
+			return 1;
+		}
+		if (!child) {
+			alarm(seconds);
+			setvbuf(stdout, NULL, _IOLBF, 0);
+			setenv("VGPU_STUB_SOCKET", path, 1);
+			management();
+			driver();
+			runtime(library);
+			return 0;
+		}
+		waitpid(child, &status, 0);
+		if (WIFSIGNALED(status))
+			printf("end signal %d\n", WTERMSIG(status));
+		else
+			printf("end exit %d\n", WEXITSTATUS(status));
+		fflush(stdout);
+	}
+	return 0;
+}

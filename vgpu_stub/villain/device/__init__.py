@@ -1,0 +1,1 @@
+"""The hostile device: a VGPU-STUB that lies, and what the guest's side makes of it."""
