@@ -226,6 +226,19 @@ class GuestChannel:
         return self._cq_head
 
     @property
+    def sequences_taken(self) -> list[int]:
+        """Numbers that the entries taken have, as they stand in the ring; the latest lap alone."""
+        first = max(0, self._cq_head - abi.CQ_ENTRIES)
+        return [self.entry(index).sequence for index in range(first, self._cq_head)]
+
+    def entry(self, index: int) -> Completion:
+        """What stands in the completion ring at an index."""
+        place = index & (abi.CQ_ENTRIES - 1)
+        start = self._offset + abi.CQ_OFFSET + place * abi.SLOT_BYTES
+        sequence, status, flags, *result = abi.COMPLETION.unpack_from(self._memory, start)
+        return Completion(sequence, status, flags, tuple(result))
+
+    @property
     def sleeping(self) -> bool:
         """Whether the worker has announced that it sleeps."""
         return bool(self._word("sq_sleeping", "I"))
@@ -246,10 +259,8 @@ class GuestChannel:
         control = self._control
         tail = control.words64[control.cq_tail_index]
         while self._cq_head != tail:
-            place = self._cq_head & (abi.CQ_ENTRIES - 1)
-            start = self._offset + abi.CQ_OFFSET + place * abi.SLOT_BYTES
-            sequence, status, flags, *result = abi.COMPLETION.unpack_from(self._memory, start)
-            self._completions[sequence] = Completion(sequence, status, flags, tuple(result))
+            completion = self.entry(self._cq_head)
+            self._completions[completion.sequence] = completion
             self._cq_head += 1
         control.words64[control.cq_head_index] = self._cq_head
 

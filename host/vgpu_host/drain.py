@@ -157,6 +157,10 @@ class ChannelDrain:
             self.completions.interrupt = wrap_interrupt(hook, self.completions.interrupt)
         self._session.observe_memory([hook.memory for hook in self._hooks])
 
+    def show_busy(self, busy: bool) -> None:
+        """Tell monitors and the guest's watchdog whether a command is being carried out."""
+        self._shared_busy_since[0] = monotonic_ns() if busy else 0
+
     def defer(self, poll: Callable[[], bool]) -> None:
         """Call `poll` between commands until it says that it is done."""
         self._pending.append((None, poll))

@@ -127,7 +127,12 @@ class Worker:
             kick_fd,
         )
         self._faults = FaultHook(
-            self._drain, self._session, self._link.fileno(), self._serve_control, self._tell_faults
+            self._drain,
+            self._session,
+            self._registrations,
+            self._link.fileno(),
+            self._serve_control,
+            self._tell_faults,
         )
         self._set_interrupt(tuple(interrupt))
         if self._recorder:

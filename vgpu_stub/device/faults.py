@@ -38,11 +38,17 @@ class DeviceFaults:
             _log.log(level, "%s: fault %d fired: %s; %s", self._device, rule.id, rule, known)
         return rule
 
-    def for_worker(self, channel: int, process: str, pid: int) -> dict[str, Any]:
-        """What a worker is told: the rules of its points, and whose events it has."""
+    def for_worker(
+        self, channel: int, process: str, pid: int, *, new: bool = False
+    ) -> dict[str, Any]:
+        """What a worker is told: the rules of its points, and whose events it has.
+
+        A new channel gets no rules that have fired on others as often as they may: who starts
+        anew after a fault finds the device well.
+        """
         rules = [
             (rule.to_json(), added_ns)
-            for rule, added_ns in self.injector.active_at(*WORKER_POINTS)
+            for rule, added_ns in self.injector.active_at(*WORKER_POINTS, unspent=new)
             if rule.matches_place(self._device, channel, process, pid)
         ]
         identity = {"device": self._device, "channel": channel, "process": process, "pid": pid}

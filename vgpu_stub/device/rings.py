@@ -186,6 +186,40 @@ class CompletionQueue:
         self._held.append((sequence, status, flags, results))
         self.flush()
 
+    def post_torn(
+        self,
+        sequence: int,
+        status: int,
+        flags: int,
+        results: tuple[int, ...],
+        written: int,
+    ) -> Callable[[], None] | None:
+        """Publish a completion of which only the first `written` bytes are there yet.
+
+        Returns:
+            What writes the rest, unless the guest may have been given the entry again; None where
+            the ring has no room, and then nothing was done.
+        """
+        if self._held or (self._tail - self._words64[self._head_index]) & _U64 >= abi.CQ_ENTRIES:
+            return None
+        content = abi.COMPLETION.pack(
+            sequence, status, flags, *results, *_EMPTY_RESULT[len(results) :]
+        )
+        index = self._tail
+        start = self._base + (index & _CQ_MASK) * 64
+        self._memory[start : start + written] = content[:written]
+        self._tail = (index + 1) & _U64
+        self._words64[self._tail_index] = self._tail
+        full_barrier()
+        if self._words32[self._waiting_index]:
+            self.interrupt()
+
+        def write_rest() -> None:
+            if (self._tail - index) & _U64 < abi.CQ_ENTRIES:
+                self._memory[start + written : start + 64] = content[written:]
+
+        return write_rest
+
     def flush(self) -> None:
         """Write what is held back, as far as the guest has made room."""
         wrote = False

@@ -134,13 +134,19 @@ class Injector:
         with self._lock:
             return [active.state() for active in self._active.values()]
 
-    def active_at(self, *points: Point) -> list[tuple[Rule, int]]:
-        """Rules of some points, each with when it was added."""
+    def active_at(self, *points: Point, unspent: bool = False) -> list[tuple[Rule, int]]:
+        """Rules of some points, each with when it was added.
+
+        Args:
+            points: Where they are injected.
+            unspent: Without those that have fired as often as they may, in all places together.
+        """
         with self._lock:
             return [
                 (active.rule, active.added_ns)
                 for active in self._active.values()
                 if KINDS[active.rule.kind].point in points
+                and not (unspent and 0 < active.rule.times <= active.state().fired)
             ]
 
     def has_rules(self, point: Point) -> bool:

@@ -60,6 +60,7 @@ class Kind:
         parameters: What it can be told.
         selectors: By what its rules can select.
         times: How often a rule fires that says nothing of it; 0 is until it is cleared.
+        commands: What it happens to unless a rule selects an opcode; empty for every command.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Kind:
     parameters: tuple[Parameter, ...] = ()
     selectors: tuple[str, ...] = COMMAND
     times: int = 1
+    commands: tuple[str, ...] = ()
 
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of that name."""

@@ -38,3 +38,11 @@ REGISTER: Final = ("register", *DEVICE)
 CHANNEL: Final = ("channel", "process", *DEVICE)
 #: Selectors of kinds that happen to a command.
 COMMAND: Final = ("opcode", *CHANNEL)
+#: Selectors of kinds that happen to data on its way.
+DATA: Final = ("direction", *COMMAND)
+#: Selectors of kinds that happen to allocations.
+ALLOCATION: Final = ("after_bytes", *COMMAND)
+
+#: Values of `direction`: which way data goes between guest memory and the device.
+TO_DEVICE: Final = "to_device"
+TO_HOST: Final = "to_host"

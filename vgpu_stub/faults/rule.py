@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.abi.commands import COMMANDS
 from vgpu_stub.faults.kinds import KINDS, Kind, Value, near, parse_value
+from vgpu_stub.faults.points import TO_DEVICE, TO_HOST
 
 #: Offsets in BAR0 of the registers that can be read, by name.
 REGISTERS: Final = {
@@ -43,6 +44,8 @@ class Selectors:
         process: Name or pid of the guest process.
         register: Name of a register in the data sheet, such as STATUS.
         opcode: Command (LAUNCH_KERNEL) or CUDA function that it carries (cuLaunchKernel).
+        direction: "to_device" or "to_host", of the data.
+        after_bytes: Only where more than so many bytes of the channel would be allocated.
         nth: Only at the nth event that matches, counted from 1.
         every: At each event whose number is a multiple.
         probability: At each event with this probability, from 0 to 1.
@@ -56,6 +59,8 @@ class Selectors:
     process: str | None = None
     register: str | None = None
     opcode: str | None = None
+    direction: str | None = None
+    after_bytes: int | None = None
     nth: int | None = None
     every: int | None = None
     probability: float | None = None
@@ -70,6 +75,8 @@ _SELECTOR_TYPES: Final[dict[str, type]] = {
     "process": str,
     "register": str,
     "opcode": str,
+    "direction": str,
+    "after_bytes": int,
     "nth": int,
     "every": int,
     "probability": float,
@@ -186,22 +193,23 @@ class Rule:
 
         Args:
             event: `device`, `channel`, `opcode` (number), `process` (name), `pid`, `register`
-                (name); what a place does not know is None or left out, and then no rule that
-                selects by it matches.
+                (name), `direction`, `bytes` (allocated with this event); what a place does not
+                know is None or left out, and then no rule that selects by it matches.
         """
         wanted = self.selectors
-        if wanted.device is not None and wanted.device != event.get("device"):
-            return False
-        if wanted.channel is not None and wanted.channel != event.get("channel"):
+        for name in ("device", "channel", "register", "direction"):
+            value = getattr(wanted, name)
+            if value is not None and value != event.get(name):
+                return False
+        if wanted.after_bytes is not None and not wanted.after_bytes < int(event.get("bytes") or 0):
             return False
         if wanted.process is not None and wanted.process not in (
             event.get("process"),
             str(event.get("pid")),
         ):
             return False
-        if wanted.register is not None and wanted.register != event.get("register"):
-            return False
-        return wanted.opcode is None or event.get("opcode") in opcodes_of(wanted.opcode)
+        names = (wanted.opcode,) if wanted.opcode is not None else KINDS[self.kind].commands
+        return not names or any(event.get("opcode") in opcodes_of(name) for name in names)
 
     def to_json(self) -> dict[str, Any]:
         """The rule as plain data; `from_json` is the inverse."""
@@ -247,6 +255,10 @@ def _check(kind: Kind, selectors: Selectors) -> None:
         )
     if selectors.opcode is not None:
         opcodes_of(selectors.opcode)
+    if selectors.direction not in (None, TO_DEVICE, TO_HOST):
+        raise FaultRuleError(
+            f"{kind.name}: direction is {TO_DEVICE} or {TO_HOST}, not {selectors.direction!r}"
+        )
     if selectors.channel is not None and selectors.channel >= abi.CHANNEL_COUNT:
         raise FaultRuleError(f"{kind.name}: channels go from 0 to {abi.CHANNEL_COUNT - 1}")
 

@@ -13,6 +13,9 @@ from vgpu_stub.faults import Rule
 if TYPE_CHECKING:
     from vgpu_host.injection.hook import FaultHook
 
+#: The first field of `struct vgpu_completion`.
+_SEQUENCE_BYTES: Final = 8
+
 #: Writes a completion.
 Proceed = Callable[[Completion], None]
 
@@ -46,10 +49,47 @@ def _misnumber(hook: FaultHook, rule: Rule, completion: Completion, proceed: Pro
     proceed(replace(completion, sequence=wrong & 0xFFFF_FFFF_FFFF_FFFF))
 
 
+def _reorder(hook: FaultHook, rule: Rule, completion: Completion, proceed: Proceed) -> None:
+    """completion-reordered."""
+    due = monotonic_ns() + int(float(rule.parameters["delay_ms"]) * 1e6)
+    entry = (completion, proceed)
+    hook.overtaken.append(entry)
+
+    def poll() -> bool:
+        if entry in hook.overtaken and monotonic_ns() >= due:
+            hook.overtaken.remove(entry)
+            proceed(completion)
+        return entry not in hook.overtaken
+
+    hook.drain.defer(poll)
+
+
+def _tear(hook: FaultHook, rule: Rule, completion: Completion, proceed: Proceed) -> None:
+    """completion-torn."""
+    written = _SEQUENCE_BYTES if rule.parameters["written"] == "sequence" else 0
+    write_rest = hook.drain.completions.post_torn(
+        completion.sequence, completion.status, completion.flags, completion.results, written
+    )
+    if write_rest is None:  # a full ring publishes nothing that could be torn
+        proceed(completion)
+        return
+    due = monotonic_ns() + int(float(rule.parameters["delay_ms"]) * 1e6)
+
+    def poll() -> bool:
+        if monotonic_ns() < due:
+            return False
+        write_rest()
+        return True
+
+    hook.drain.defer(poll)
+
+
 #: What each kind does where a completion is due.
 COMPLETION_FAULTS: Final[dict[str, Callable[[FaultHook, Rule, Completion, Proceed], None]]] = {
     "completion-lost": _lose,
     "completion-late": _delay,
     "completion-duplicate": _repeat,
     "completion-wrong-sequence": _misnumber,
+    "completion-reordered": _reorder,
+    "completion-torn": _tear,
 }

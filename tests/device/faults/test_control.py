@@ -64,12 +64,19 @@ def test_rule_is_about_its_channel_alone(driver: GuestDriver, faults: FaultContr
 def test_rule_is_there_before_a_new_channels_first_command(
     driver: GuestDriver, faults: FaultControl
 ) -> None:
-    faults.inject("command-error", process="mine", nth=1)
-    assert driver.open_channel(3, name="mine").submit(Opcode.NOP) == 1
+    faults.inject("command-error", process="mine", times=0)
     with pytest.raises(DriverError) as failed:
         driver.open_channel(4, name="mine").call(Opcode.NOP)
     assert failed.value.number == 999
     driver.open_channel(5, name="other").call(Opcode.NOP)
+
+
+def test_channel_made_after_a_rule_has_fired_is_well(
+    driver: GuestDriver, channel: GuestChannel, faults: FaultControl
+) -> None:
+    faults.inject("command-error")
+    assert channel.wait(channel.submit(Opcode.NOP)).status == 999
+    driver.open_channel(2).call(Opcode.NOP)
 
 
 def test_wrong_requests_are_answered(server: DeviceServer, faults: FaultControl) -> None:

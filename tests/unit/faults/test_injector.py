@@ -79,6 +79,18 @@ def test_cleared_rules_are_gone_and_ids_are_not_given_again() -> None:
     assert len(changes) == 4
 
 
+def test_rules_that_are_used_up_are_not_for_new_places() -> None:
+    injector = Injector()
+    number = injector.add(Rule.parse("completion-lost:times=2"))
+    injector.add(Rule.parse("completion-lost:times=0"))
+    injector.record(number, "worker 1", 1, 1, 1)
+    assert len(injector.active_at(Point.COMPLETE, unspent=True)) == 2
+    injector.record(number, "worker 2", 1, 1, 1)
+    assert len(injector.active_at(Point.COMPLETE, unspent=True)) == 1
+    assert len(injector.active_at(Point.COMPLETE)) == 2
+    assert injector.active_at(Point.EXECUTE) == []
+
+
 def test_counts_of_workers_are_added_up() -> None:
     injector = Injector()
     number = injector.add(Rule.parse("completion-lost"))

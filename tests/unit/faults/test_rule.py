@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ import pytest
 from vgpu_stub.abi.generated import Opcode
 from vgpu_stub.faults import KINDS, FaultRuleError, Rule, Selectors, load_rules
 from vgpu_stub.faults.cuda_errors import CUDA_ERRORS, cuda_error, cuda_error_name
-from vgpu_stub.faults.points import COMMAND, REGISTER
 from vgpu_stub.faults.rule import opcodes_of
 
 
@@ -57,6 +57,7 @@ def test_text_and_json_lead_back_to_the_rule(text: str) -> None:
         ("completion-late:delay_ms=-1", "delay_ms is at least 0"),
         ("command-error:mode=later", "mode is sync or async, not 'later'"),
         ("command-error:error=ILLEGAL_ADRESS", "near are CUDA_ERROR_ILLEGAL_ADDRESS"),
+        ("data-corrupted:direction=up", "direction is to_device or to_host, not 'up'"),
         ("worker-slow-start:opcode=NOP", "worker-slow-start has no 'opcode'"),
     ],
 )
@@ -98,6 +99,19 @@ def test_selectors_must_all_match() -> None:
     assert Rule.parse("completion-lost:process=7").matches(**event)
 
 
+def test_a_kind_is_about_its_commands_unless_an_opcode_is_selected() -> None:
+    assert Rule.parse("out-of-memory").matches(opcode=Opcode.MEMORY_ALLOCATE)
+    assert not Rule.parse("out-of-memory").matches(opcode=Opcode.NOP)
+    assert Rule.parse("launch-timeout:opcode=NOP").matches(opcode=Opcode.NOP)
+    assert not Rule.parse("launch-timeout:opcode=NOP").matches(opcode=Opcode.LAUNCH_KERNEL)
+
+
+def test_allocations_are_selected_by_what_they_add_up_to() -> None:
+    rule = Rule.parse("out-of-memory:after_bytes=1000")
+    assert not rule.matches(opcode=Opcode.MEMORY_ALLOCATE, bytes=1000)
+    assert rule.matches(opcode=Opcode.MEMORY_ALLOCATE, bytes=1001)
+
+
 def test_cuda_errors_are_known_by_name_and_number() -> None:
     assert cuda_error("CUDA_ERROR_OUT_OF_MEMORY") == cuda_error("out_of_memory") == cuda_error("2")
     assert {cuda_error(cuda_error_name(number)) for number in CUDA_ERRORS.values()} == set(
@@ -113,7 +127,7 @@ def test_kinds_describe_themselves() -> None:
         assert "_" not in name
         assert kind.summary.endswith(".")
         assert kind.guest_sees
-        assert set(kind.selectors) <= {*COMMAND, *REGISTER}
+        assert set(kind.selectors) <= {field.name for field in fields(Selectors)}
         names = [parameter.name for parameter in kind.parameters]
         assert not set(names) & set(kind.selectors)
         Rule.make(name)  # every kind has sensible defaults
