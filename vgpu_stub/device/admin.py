@@ -15,6 +15,7 @@ import select
 import threading
 from collections.abc import Callable
 from mmap import mmap
+from time import monotonic
 from typing import Final
 
 from vgpu_stub.abi import generated as abi
@@ -31,11 +32,13 @@ from vgpu_stub.device.rings import (
 )
 from vgpu_stub.device.scatter import ScatterError, resolve, write_memory
 from vgpu_stub.device.status import DeviceStatus, DeviceStatusSource, StatusUnavailableError
+from vgpu_stub.device.supervision import LOOK_INTERVAL_S
 from vgpu_stub.device.worker_link import WorkerProcess, Workers, WorkerUnavailableError
 from vgpu_stub.faults import Point
 from vgpu_stub.vfio_user import DmaMap
 
 _log = logging.getLogger(__name__)
+_LOOK_INTERVAL_MS: Final = int(LOOK_INTERVAL_S * 1000)
 _ACCESS: Final = abi.REGISTER_READ | abi.REGISTER_WRITE
 
 
@@ -150,11 +153,16 @@ class AdminChannel:
         poll = select.poll()
         poll.register(self._wake_fd, select.POLLIN)
         poll.register(self._channels.fileno(), select.POLLIN)
+        next_look = 0.0
         while True:
-            poll.poll()
+            poll.poll(_LOOK_INTERVAL_MS if len(self._channels) else None)
             if self._stopping.is_set():
                 return
             self.serve()
+            if monotonic() >= next_look:
+                next_look = monotonic() + LOOK_INTERVAL_S
+                with self._lock:
+                    self._channels.look_for_hangs()
 
     def serve(self) -> None:
         """Take the commands that are there and what workers have said; waits for neither."""

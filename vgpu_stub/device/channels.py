@@ -22,6 +22,7 @@ from typing import Final
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.device.faults import DeviceFaults
 from vgpu_stub.device.rings import ControlPage, channel_offset
+from vgpu_stub.device.supervision import HangWatch
 from vgpu_stub.device.worker_link import (
     Extent,
     LinkClosedError,
@@ -37,6 +38,9 @@ _log = logging.getLogger(__name__)
 WORKER_LOST: Final = 46
 #: CUDA_ERROR_ILLEGAL_STATE: what a guest sees when its ring makes no sense.
 RING_BROKEN: Final = 401
+
+#: CUDA_ERROR_LAUNCH_TIMEOUT: what a guest sees when its worker does not go on.
+WORKER_HUNG: Final = 702
 
 #: Takes the errno of a finished request, 0 for success.
 Done = Callable[[int], None]
@@ -110,6 +114,7 @@ class ChannelTable:
         self._on_end = on_end
         self._faults = faults
         self._on_start = on_start
+        self._hangs = HangWatch()
         self._channels: dict[int, Channel] = {}
         self._generation = 0
         self._epoll = select.epoll()
@@ -124,6 +129,9 @@ class ChannelTable:
 
     def __iter__(self) -> Iterator[Channel]:
         return iter(list(self._channels.values()))
+
+    def __len__(self) -> int:
+        return len(self._channels)
 
     # -- requests of the admin channel ---------------------------------------------------------
 
@@ -157,7 +165,7 @@ class ChannelTable:
                 channel.control.publish_state(abi.CHANNEL_READY)
             done(error)
 
-        faults = self._faults.for_worker(number, name, pid)
+        faults = self._faults.for_worker(number, name, pid, new=True)
         self._request(channel, attached, "attach", fds, number=number, **faults)
         if interrupt_fd is not None:
             os.close(interrupt_fd)
@@ -325,6 +333,17 @@ class ChannelTable:
                 self._take_message(channel, message)
         text = f"worker {channel.worker.pid} ended"
         self._fail(channel, WORKER_LOST, abi.DEVICE_ERROR_WORKER_LOST, text)
+
+    def look_for_hangs(self) -> None:
+        """Fail the channels whose worker has been stopped for too long."""
+        running = {
+            channel.worker.pid: channel
+            for channel in self._channels.values()
+            if channel.state is not ChannelState.FAILED
+        }
+        for pid in self._hangs.look(running):
+            text = f"worker {pid} is stopped and does not go on"
+            self._fail(running[pid], WORKER_HUNG, abi.DEVICE_ERROR_WORKER_LOST, text)
 
     def _fail(self, channel: Channel, result: int, device_error: int, text: str) -> None:
         if channel.state is ChannelState.FAILED:
