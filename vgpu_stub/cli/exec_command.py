@@ -19,6 +19,8 @@ from vgpu_stub.cli.options import (
     CheckReportOption,
     ExecutorChoice,
     ExecutorOption,
+    FaultFileOption,
+    FaultOption,
     FidelityOption,
     FidelityReportOption,
     MemoryOption,
@@ -27,8 +29,9 @@ from vgpu_stub.cli.options import (
     RecordOption,
     WatchdogOption,
     executor_options,
+    fault_rules,
 )
-from vgpu_stub.cli.report import print_account
+from vgpu_stub.cli.report import print_account, print_faults
 from vgpu_stub.harness.build import cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer
 from vgpu_stub.harness.program import device_variables, program_environment
@@ -65,6 +68,8 @@ def exec_command(
     fidelity: FidelityOption = False,
     fidelity_report: FidelityReportOption = None,
     record: RecordOption = None,
+    fault: FaultOption = None,
+    faults: FaultFileOption = None,
     image: Annotated[
         str | None,
         typer.Option(help="Run a program of this guest image: base, cuda or llm."),
@@ -89,8 +94,11 @@ def exec_command(
         vgpu-stub exec --image llm -- llama-server --list-devices
 
         vgpu-stub exec --check mem,race -- ./vector_add
+
+        vgpu-stub exec --fault command-error:opcode=cuMemAlloc,nth=3,error=2 -- ./vector_add
     """
     libraries = cuda_libraries()
+    rules = fault_rules(fault, faults)
     counted = fidelity or fidelity_report is not None
     options = executor_options(executor, memory, watchdog, profile, check, counted)
     snapshot: dict[str, Any] | None = None
@@ -99,7 +107,7 @@ def exec_command(
         with console_progress() as progress:
             sandbox = Sandbox(image, progress=progress)
     with (
-        DeviceServer(options, shared=False, record=record) as server,
+        DeviceServer(options, shared=False, record=record, faults=rules) as server,
         FindingsDisplay(server.reports, options.checks, check_report) as findings,
     ):
         environment = program_environment(server.device_socket, libraries)
@@ -109,10 +117,12 @@ def exec_command(
         status = run_program(command, environment)
         if server.has_ended:
             print(f"vgpu-stub: the device server ended:\n{server.log_tail()}", file=sys.stderr)
-        elif stats:
+        elif stats or rules:
             snapshot = server.snapshot()
         if options.count:
             report_fidelity(server.reports, fidelity_report)
-    if snapshot:
+    if snapshot and stats:
         print_account(snapshot)
+    if snapshot:
+        print_faults(snapshot)
     raise typer.Exit(findings.status(status))

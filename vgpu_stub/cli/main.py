@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from vgpu_host.control import ControlError
 from vgpu_host.ptx_files import PtxFileError
 from vgpu_qemu.errors import LauncherError, VmTimeoutError
 from vgpu_stub.cli.doctor_command import doctor_command
 from vgpu_stub.cli.exec_command import exec_command
 from vgpu_stub.cli.explain_command import explain_command
+from vgpu_stub.cli.faults_command import faults_app
 from vgpu_stub.cli.fuzz_command import fuzz_command
 from vgpu_stub.cli.model_command import model_command
 from vgpu_stub.cli.monitor_command import monitor_command
@@ -21,6 +23,7 @@ from vgpu_stub.cli.replay_command import replay_command
 from vgpu_stub.cli.smoke_command import smoke_command
 from vgpu_stub.cli.villain_command import villain_app
 from vgpu_stub.cli.vm_command import vm_command
+from vgpu_stub.faults import FaultRuleError
 from vgpu_stub.harness.build import BuildError
 from vgpu_stub.harness.device_server import DeviceServerError
 
@@ -37,6 +40,7 @@ typer_app.command("vm")(vm_command)
 typer_app.command("exec")(exec_command)
 typer_app.command("smoke")(smoke_command)
 typer_app.command("monitor")(monitor_command)
+typer_app.add_typer(faults_app, name="faults")
 typer_app.command("explain")(explain_command)
 typer_app.command("replay")(replay_command)
 typer_app.add_typer(ptx_app)
@@ -69,7 +73,14 @@ def app() -> None:
     except VmTimeoutError as error:
         print(f"vgpu-stub: {error}", file=sys.stderr)
         sys.exit(124)
-    except (BuildError, DeviceServerError, LauncherError, PtxFileError) as error:
+    except (
+        BuildError,
+        ControlError,
+        DeviceServerError,
+        FaultRuleError,
+        LauncherError,
+        PtxFileError,
+    ) as error:
         print(f"vgpu-stub: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

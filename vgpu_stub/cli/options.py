@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from vgpu_host.executors.options import ExecutorOptions, why_no_gpu
+from vgpu_stub.faults import FaultRuleError, Rule, load_rules
 
 CHECKERS: Final = ("mem", "race", "sync")
 
@@ -123,6 +124,24 @@ ImageOption = Annotated[
         " (llama.cpp with its CUDA backend and tests)."
     ),
 ]
+FaultOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fault",
+        metavar="RULE",
+        help="Inject a fault, such as completion-lost:opcode=cuLaunchKernel,nth=3; may be given"
+        " several times. 'vgpu-stub faults kinds' lists what there is.",
+    ),
+]
+FaultFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--faults",
+        metavar="FILE",
+        dir_okay=False,
+        help="Inject the faults of this TOML file; docs/faults.md shows one.",
+    ),
+]
 
 _SIZE = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -153,6 +172,19 @@ def parse_checks(values: Sequence[str] | None) -> tuple[str, ...]:
         if name not in CHECKERS:
             raise typer.BadParameter(f"there is no checker {name!r}; choose mem, race or sync")
     return tuple(name for name in CHECKERS if name in names)
+
+
+def fault_rules(texts: Sequence[str] | None, file: Path | None) -> tuple[Rule, ...]:
+    """Rules of `--fault` and `--faults`.
+
+    Raises:
+        typer.BadParameter: One makes no sense.
+    """
+    try:
+        in_file = load_rules(file) if file else []
+        return (*in_file, *(Rule.parse(text) for text in texts or ()))
+    except FaultRuleError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def executor_options(

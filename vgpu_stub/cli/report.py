@@ -74,6 +74,17 @@ def account_tables(channels: list[dict[str, Any]]) -> list[Table]:
     return [table, refusals]
 
 
+def fault_line(fault: dict[str, Any]) -> str:
+    """A fault rule of a snapshot in one line."""
+    return f"{fault['id']} {fault['text']}: seen {fault['seen']}, fired {fault['fired']}"
+
+
+def print_faults(snapshot: dict[str, Any]) -> None:
+    """Say on standard error what became of a server's fault rules."""
+    for fault in snapshot["faults"]:
+        print(f"vgpu-stub: fault {fault_line(fault)}", file=sys.stderr)
+
+
 def print_account(snapshot: dict[str, Any]) -> None:
     """Print the account of a server's channels to standard error."""
     console = Console(file=sys.stderr)

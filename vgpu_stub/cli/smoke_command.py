@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -22,12 +23,16 @@ from vgpu_qemu.vm import Vm
 from vgpu_stub.cli.options import (
     ExecutorChoice,
     ExecutorOption,
+    FaultFileOption,
+    FaultOption,
     MemoryOption,
     ProfileChoice,
     ProfileOption,
     RecordOption,
     executor_options,
+    fault_rules,
 )
+from vgpu_stub.cli.report import print_faults
 from vgpu_stub.cli.vm_command import (
     AccelOption,
     ConsoleOption,
@@ -101,6 +106,8 @@ def smoke_command(
         Path | None,
         typer.Option(dir_okay=False, metavar="FILE", help="Write the results as JUnit XML."),
     ] = None,
+    fault: FaultOption = None,
+    faults: FaultFileOption = None,
     expression: Annotated[
         str, typer.Option("-k", metavar="EXPR", help="Only tests that match, as pytest has it.")
     ] = "",
@@ -135,6 +142,7 @@ def smoke_command(
     settings = GuestSettings(
         kernel, accel, cpus, guest_memory, None, console_log, timeout, record=record
     )
+    settings = replace(settings, faults=fault_rules(fault, faults))
     display = SmokeDisplay(Console(stderr=as_json))
     with (
         console_progress() as progress,
@@ -146,6 +154,7 @@ def smoke_command(
         problems = find_problems(vm.run(["dmesg"]).stdout.decode(errors="replace"))
         failed = bool(problems) or any(one.outcome is Outcome.FAILED for one in results)
         display.summary(results, problems)
+        print_faults(server.snapshot())
         if failed or not results:
             print(explain_failure(vm, server), file=sys.stderr)
     if junit:

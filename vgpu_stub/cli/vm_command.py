@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -19,6 +20,8 @@ from vgpu_stub.cli.options import (
     CheckReportOption,
     ExecutorChoice,
     ExecutorOption,
+    FaultFileOption,
+    FaultOption,
     FidelityOption,
     FidelityReportOption,
     IdentityOption,
@@ -29,8 +32,9 @@ from vgpu_stub.cli.options import (
     RecordOption,
     WatchdogOption,
     executor_options,
+    fault_rules,
 )
-from vgpu_stub.cli.report import print_account
+from vgpu_stub.cli.report import print_account, print_faults
 from vgpu_stub.harness.machine import GuestSettings, running_vm
 
 KernelOption = Annotated[
@@ -89,6 +93,8 @@ def vm_command(
     fidelity: FidelityOption = False,
     fidelity_report: FidelityReportOption = None,
     record: RecordOption = None,
+    fault: FaultOption = None,
+    faults: FaultFileOption = None,
     identity: IdentityOption = None,
     kernel: KernelOption = DEFAULT_KERNEL,
     image: ImageOption = "cuda",
@@ -116,6 +122,8 @@ def vm_command(
 
         vgpu-stub vm --image llm -- llama-server --list-devices
 
+        vgpu-stub vm --fault completion-lost:opcode=cuLaunchKernel -- python3 program.py
+
         vgpu-stub vm --share . --kernel 6.1 -- python3 /mnt/host/my_cuda_program.py
 
         vgpu-stub vm
@@ -134,6 +142,7 @@ def vm_command(
         image,
         record=record,
     )
+    settings = replace(settings, faults=fault_rules(fault, faults))
     snapshot: dict[str, Any] | None = None
     with (
         console_progress() as progress,
@@ -141,10 +150,12 @@ def vm_command(
         FindingsDisplay(server.reports, options.checks, check_report) as findings,
     ):
         status = run_in_guest(vm, command) if command else vm.shell()
-        if stats:
+        if stats or settings.faults:
             snapshot = server.snapshot()
         if options.count:
             report_fidelity(server.reports, fidelity_report)
-    if snapshot:
+    if snapshot and stats:
         print_account(snapshot)
+    if snapshot:
+        print_faults(snapshot)
     raise typer.Exit(findings.status(status))

@@ -1,0 +1,63 @@
+"""`vgpu-stub faults` as users call it, against a server of the test's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vgpu_stub.abi.generated import Opcode
+from vgpu_stub.driver import GuestChannel
+from vgpu_stub.faults import KINDS
+from vgpu_stub.harness.control import FaultControl
+from vgpu_stub.harness.device_server import DeviceServer
+
+pytestmark = pytest.mark.device
+
+COMMAND = "from vgpu_stub.cli.main import app; app()"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, "faults", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_kinds_are_listed_for_machines() -> None:
+    kinds = json.loads(run("kinds", "--json").stdout)
+    assert [kind["name"] for kind in kinds] == list(KINDS)
+    assert all(kind["guest_sees"] and kind["point"] for kind in kinds)
+
+
+def test_rules_are_added_listed_and_cleared(
+    server: DeviceServer, channel: GuestChannel, faults: FaultControl
+) -> None:
+    name = ("--server", server.folder.name)
+    added = run("add", *name, "command-error:error=2,opcode=NOP,times=0")
+    assert added.returncode == 0, added.stderr
+    number, text = added.stdout.split(maxsplit=1)
+    assert text.strip() == "command-error:opcode=NOP,times=0,error=2"
+    assert channel.wait(channel.submit(Opcode.NOP)).status == 2
+    assert f"{number} {text.strip()}: seen 1, fired 1" in run("list", *name).stdout
+    assert run("clear", *name, number).returncode == 0
+    assert faults.list() == []
+    gone = run("clear", *name, number)
+    assert (gone.returncode, gone.stderr) == (
+        1,
+        f"vgpu-stub: there is no fault rule {number}; active are none\n",
+    )
+
+
+def test_wrong_rule_or_server_is_refused(server: DeviceServer) -> None:
+    wrong = run("add", "--server", server.folder.name, "completion-lots")
+    assert wrong.returncode == 2
+    assert "completion-lost" in wrong.stderr
+    nobody = run("list", "--server", "nobody")
+    assert nobody.returncode == 1
+    assert server.folder.name in nobody.stderr
