@@ -39,17 +39,17 @@ class _Stream:
     def __init__(self, number: int, spool: SpoolReader) -> None:
         self.number = number
         self.spool = spool
-        self._open = True
+        self.is_open = True
         #: Held from taking records to writing them, so that they stay in order.
         self.lock = threading.Lock()
 
     def take(self) -> bytes:
         """What the worker has put since the last time."""
-        return self.spool.take() if self._open else b""
+        return self.spool.take() if self.is_open else b""
 
     def close(self) -> None:
         """Nothing more comes."""
-        self._open = False
+        self.is_open = False
         self.spool.close()
 
 
@@ -118,13 +118,16 @@ class Recorder:
     def close_channel(self, device: str, channel: int) -> None:
         """A channel has ended, and its worker with it."""
         with self._lock:
-            stream = self._streams.pop((device, channel), None)
+            stream = self._streams.get((device, channel))
         if stream is None:
             return
-        self._take(stream)
         with stream.lock:
-            self._write(stream.number, pack_json(Kind.CHANNEL_CLOSE, time.monotonic_ns()))
-            stream.close()
+            if stream.is_open:
+                self._write(stream.number, stream.take())
+                self._write(stream.number, pack_json(Kind.CHANNEL_CLOSE, time.monotonic_ns()))
+                stream.close()
+        with self._lock:
+            self._streams.pop((device, channel), None)
 
     # -- what the server sees ----------------------------------------------------------------------
 
@@ -171,9 +174,13 @@ class Recorder:
         os.eventfd_write(self._wake_fd, 1)
         self._thread.join()
         self._drain()
-        for stream in self._streams.values():
+        with self._lock:
+            streams = list(self._streams.values())
+        # A channel that ends at this moment has its lock: the file waits for its last records.
+        for stream in streams:
             with stream.lock:
-                stream.close()
+                if stream.is_open:
+                    stream.close()
         end = {"channels": self._made - SERVER_STREAM, "record_bytes": self._blocks.raw_bytes}
         self._write(SERVER_STREAM, pack_json(Kind.END, time.monotonic_ns(), **end))
         status = self.status()
@@ -195,20 +202,17 @@ class Recorder:
         with self._lock:
             said, self._said = self._said, bytearray()
             streams = list(self._streams.values())
-        if said:
-            self._write(SERVER_STREAM, bytes(said))
+        self._write(SERVER_STREAM, bytes(said))
         for stream in streams:
             self._take(stream)
 
     def _take(self, stream: _Stream) -> None:
         with stream.lock:
-            data = stream.take()
-            if data:
-                self._write(stream.number, data)
+            self._write(stream.number, stream.take())
 
     def _write(self, stream: int, data: bytes) -> None:
         """Append to the file; one that cannot be written ends the recording and nothing more."""
-        if self._failure:
+        if self._failure or not data:
             return
         try:
             self._blocks.write(stream, data)

@@ -19,6 +19,8 @@ _DATA: Final = 4096
 #: Words of the first page: bytes put and bytes taken since the start, each on a line of its own.
 _PUT: Final = 0
 _TAKEN: Final = 8
+#: Not 0 once nobody takes anything any more.
+_ENDED: Final = 16
 _NAP_S: Final = 0.0002
 
 
@@ -63,8 +65,8 @@ class SpoolWriter(_Spool):
         if used + length > SPOOL_BYTES // 2:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_write(self._wake_fd, 1)
-            if used + length > SPOOL_BYTES:
-                self._wait_for_room(length)
+            if used + length > SPOOL_BYTES and not self._found_room(length):
+                return
         memory, position = self._memory, self._put
         for part in parts:
             start = position % SPOOL_BYTES
@@ -83,12 +85,16 @@ class SpoolWriter(_Spool):
         super().close()
         os.close(self._wake_fd)
 
-    def _wait_for_room(self, length: int) -> None:
+    def _found_room(self, length: int) -> bool:
+        """Wait for room; False when the recording has ended meanwhile."""
         if length > SPOOL_BYTES:
             raise ValueError(f"a record of {length} bytes does not fit {SPOOL_BYTES}")
         self.waits += 1
         while self._put - self._words[_TAKEN] + length > SPOOL_BYTES:
+            if self._words[_ENDED]:
+                return False
             sleep(_NAP_S)
+        return True
 
 
 class SpoolReader(_Spool):
@@ -98,6 +104,11 @@ class SpoolReader(_Spool):
         """Map the ring; its memory stays the caller's."""
         super().__init__(fd)
         self._taken = 0
+
+    def close(self) -> None:
+        """Unmap the memory; a writer that waits for room goes on without its record."""
+        self._words[_ENDED] = 1
+        super().close()
 
     def take(self) -> bytes:
         """Everything that was put and not yet taken: whole records.
