@@ -61,6 +61,10 @@ _TOUCH_MEMORY: Final = frozenset(
 )
 #: Copies to a guest that never waits for them; of more than so many the oldest stay unseen.
 _MAX_UNSEEN: Final = 4096
+_BUFFER_READABLE: Final = 0x100
+_view = ctypes.pythonapi.PyMemoryView_FromMemory
+_view.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
+_view.restype = ctypes.py_object
 _BUILD_GRAPHS: Final = (_Op.GRAPH_INSTANTIATE, _Op.GRAPH_UPDATE)
 
 
@@ -293,7 +297,7 @@ class ChannelRecorder(Hook):
         address = self._registrations.resolve(number, offset, range_.span, access)
         if address is None or not range_.size:
             return None
-        view = memoryview((ctypes.c_char * range_.span).from_address(address)).cast("B")
+        view: memoryview = _view(address, range_.span, _BUFFER_READABLE)
         if rows == 1 or pitch == row_bytes:
             return view
         lines = (view[row * pitch : row * pitch + row_bytes] for row in range(rows))

@@ -147,9 +147,9 @@ class Recorder:
         now = time.monotonic_ns()
         self._say(pack_json(Kind.ADMIN_DONE, now, device=device, sequence=sequence, errno=number))
 
-    def fault(self, values: dict[str, Any]) -> None:
+    def fault(self, device: str, text: str) -> None:
         """An injected fault happened."""
-        self._say(pack_json(Kind.FAULT, time.monotonic_ns(), **values))
+        self._say(pack_json(Kind.FAULT, time.monotonic_ns(), device=device, text=text))
 
     def _say(self, record: bytes) -> None:
         with self._lock:

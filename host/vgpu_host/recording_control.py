@@ -124,6 +124,12 @@ class RecordingControl:
         finally:
             os.close(spool_fd)
 
+    def fault_fired(self, device: str, text: str) -> None:
+        """Record an injected fault."""
+        recorder = self._recorder
+        if recorder:
+            recorder.fault(device, text)
+
     def admin_command(self, device: str, sequence: int, command: bytes) -> None:
         """Record a command of the admin channel."""
         recorder = self._recorder

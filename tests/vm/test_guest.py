@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from vgpu_qemu.progress import silent
 from vgpu_qemu.vm import Vm
 from vgpu_stub.harness.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.harness.machine import GuestSettings, running_vm
+from vgpu_stub.harness.replay.runs import replays
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(300)]
 
@@ -71,6 +73,20 @@ def assert_all_released(machine: Machine) -> None:
     vm, server = machine
     guest(vm, RELEASED.format(DEVICE))
     wait_until(lambda: not channels(server), "channels released on the host")
+
+
+def test_what_a_guest_did_is_played_without_it(machine: Machine, tmp_path: Path) -> None:
+    vm, server = machine
+    path = tmp_path / "guest.vgpurec"
+    server.control.call("recording.start", path=str(path))
+    try:
+        guest(vm, f"{PROGRAMS} vector_add histogram")
+        assert_all_released(machine)
+    finally:
+        server.control.call("recording.stop")
+    report = replays(path)
+    assert report.commands >= 20
+    assert [channel.title.split()[1:3] for channel in report.channels] == [["channel", "1"]]
 
 
 def test_every_program_gives_the_right_answer(machine: Machine) -> None:

@@ -19,6 +19,7 @@ from vgpu_stub.cli.fuzz_command import fuzz_command
 from vgpu_stub.cli.model_command import model_command
 from vgpu_stub.cli.monitor_command import monitor_command
 from vgpu_stub.cli.ptx_command import ptx_app
+from vgpu_stub.cli.record_command import record_command
 from vgpu_stub.cli.replay_command import replay_command
 from vgpu_stub.cli.smoke_command import smoke_command
 from vgpu_stub.cli.villain_command import villain_app
@@ -42,6 +43,7 @@ typer_app.command("smoke")(smoke_command)
 typer_app.command("monitor")(monitor_command)
 typer_app.add_typer(faults_app, name="faults")
 typer_app.command("explain")(explain_command)
+typer_app.command("record")(record_command)
 typer_app.command("replay")(replay_command)
 typer_app.add_typer(ptx_app)
 typer_app.command("fuzz")(fuzz_command)

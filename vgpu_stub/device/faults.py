@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 from vgpu_stub.faults import Injector, Point, Rule
@@ -23,6 +24,8 @@ class DeviceFaults:
         self.injector = injector
         self._device = device
         self._firings: Counter[int] = Counter()
+        #: Told of each fault that happens: what it is, and where.
+        self.on_fired: Callable[[str], None] | None = None
 
     def has_rules(self, point: Point) -> bool:
         """Whether there are rules for a point; cheap enough to ask each time."""
@@ -36,6 +39,8 @@ class DeviceFaults:
             self._firings[rule.id] += 1
             level = logging.WARNING if self._firings[rule.id] <= _LOUD_FIRINGS else logging.DEBUG
             _log.log(level, "%s: fault %d fired: %s; %s", self._device, rule.id, rule, known)
+            if self.on_fired:
+                self.on_fired(f"{rule.id}: {rule}; {known}")
         return rule
 
     def for_worker(
@@ -70,3 +75,5 @@ class DeviceFaults:
                 pid,
                 report["text"],
             )
+            if self.on_fired:
+                self.on_fired(f"{report['text']}; channel={channel}")

@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from vgpu_stub.abi import generated as abi
@@ -201,6 +202,7 @@ class VirtualGpu:
         """Have somebody told of what happens, of channels in use at once; None for nobody."""
         with self._lock:
             self._tap = tap
+            self.faults.on_fired = partial(tap.fault_fired, self.name) if tap else None
             if tap:
                 for channel in self._channels:
                     tap.channel_starting(self.name, channel)

@@ -14,6 +14,10 @@ class DeviceTap(Protocol):
         """A channel's worker is about to be attached, or is when the tap is set."""
         ...
 
+    def fault_fired(self, device: str, text: str) -> None:
+        """An injected fault happened; perhaps without the lock."""
+        ...
+
     def admin_command(self, device: str, sequence: int, command: bytes) -> None:
         """An admin command is about to be carried out; without the lock."""
         ...

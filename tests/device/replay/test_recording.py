@@ -113,6 +113,24 @@ def test_a_running_server_starts_and_stops(server: DeviceServer, tmp_path: Path)
     assert "CONTEXT_CREATE" not in names
 
 
+def test_faults_that_happened_are_kept(server: DeviceServer, tmp_path: Path) -> None:
+    path = tmp_path / "faults.vgpurec"
+    server.control.call("recording.start", path=str(path))
+    with GuestDriver.connect(server.device_socket) as driver:
+        guest = Guest(driver)
+        fault = server.control.faults.inject("command-error", opcode="MEMORY_GET_INFO", times=1)
+        sequence = guest.channel.submit(Opcode.MEMORY_GET_INFO, context=guest.context)
+        assert guest.channel.wait(sequence).status == 999
+        fault.wait_fired()
+        fault.clear()
+    server.control.call("recording.stop")
+    with Recording(path) as recording:
+        (told,) = [records.unpack_json(r) for r in recording.server if r.kind == Kind.FAULT]
+    assert told["device"].startswith("gpu")
+    assert "command-error" in told["text"]
+    assert "MEMORY_GET_INFO" in told["text"]
+
+
 def test_a_file_that_cannot_be_written_is_refused(server: DeviceServer, tmp_path: Path) -> None:
     with pytest.raises(ControlError, match=r"cannot record to .*: No such file or directory"):
         server.control.call("recording.start", path=str(tmp_path / "none" / "a.vgpurec"))
