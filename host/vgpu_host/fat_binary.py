@@ -23,6 +23,8 @@ _CONTAINER: Final = struct.Struct("<IHHQ")
 _IMAGE: Final = struct.Struct("<HHIQIIHHIIIQQQ")
 _PTX: Final = 1
 _LZ4, _ZSTD = 0x2000, 0x8000
+#: Largest image that is unpacked, in bytes; the guest's library has the same limit.
+_UNPACKED_MOST: Final = 1 << 30
 
 
 class FatBinaryError(Exception):
@@ -53,9 +55,13 @@ class FatImage:
         Raises:
             FatBinaryError: The packed bytes are damaged.
         """
+        if self.packing & (_LZ4 | _ZSTD) and self.size > _UNPACKED_MOST:
+            raise FatBinaryError(
+                f"an image for {self.architecture} claims {self.size} bytes when unpacked"
+            )
         try:
             data = _unpack(self.payload, self.packing, self.size)
-        except (lz4.block.LZ4BlockError, zstandard.ZstdError) as error:
+        except (lz4.block.LZ4BlockError, zstandard.ZstdError, MemoryError) as error:
             raise FatBinaryError(f"an image for {self.architecture} is damaged: {error}") from error
         return data.rstrip(b"\0") if self.is_ptx else data
 

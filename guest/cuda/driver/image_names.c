@@ -15,32 +15,46 @@ static bool in_name(char c)
 	return isalnum((unsigned char)c) || c == '_' || c == '$' || c == '%';
 }
 
-static void each_in_text(const char *text, vgpu_visit_name visit, void *data)
+/* The text of a fatbin's entry may end without a NUL. */
+static void each_in_text(const struct vgpu_image *image, vgpu_visit_name visit, void *data)
 {
-	for (const char *at = strstr(text, ENTRY); at; at = strstr(at, ENTRY)) {
-		const char *name = at + strlen(ENTRY);
-		size_t length = 0;
+	const char *at = image->data;
+	const char *end = at + image->size;
 
-		at = name;
-		if (!isspace((unsigned char)*name))
+	while ((at = memmem(at, (size_t)(end - at), ENTRY, strlen(ENTRY)))) {
+		const char *name;
+
+		at += strlen(ENTRY);
+		if (at == end || !isspace((unsigned char)*at))
 			continue;
-		name += strspn(name, " \t\r\n");
-		while (in_name(name[length]))
-			length++;
-		if (length)
-			visit(name, length, data);
+		while (at < end && strchr(" \t\r\n", *at) && *at)
+			at++;
+		for (name = at; at < end && in_name(*at); at++)
+			;
+		if (at > name)
+			visit(name, (size_t)(at - name), data);
 	}
 }
 
-/* The image was checked by vgpu_image_open(); its section names may still lie. */
+static bool lies_within(size_t room, uint64_t offset, uint64_t size)
+{
+	return offset <= room && size <= room - offset;
+}
+
+/* Nothing in the image is believed: a fatbin may call anything a cubin. */
 static void each_in_cubin(const struct vgpu_image *image, vgpu_visit_name visit, void *data)
 {
 	const Elf64_Ehdr *header = image->data;
 	const char *start = image->data;
-	const Elf64_Shdr *sections = (const void *)(start + header->e_shoff);
-	const Elf64_Shdr *names = &sections[header->e_shstrndx];
+	const Elf64_Shdr *sections, *names;
 
-	if (header->e_shstrndx >= header->e_shnum)
+	if (image->size < sizeof(*header) || memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
+	    header->e_shstrndx >= header->e_shnum ||
+	    !lies_within(image->size, header->e_shoff, header->e_shnum * sizeof(*sections)))
+		return;
+	sections = (const void *)(start + header->e_shoff);
+	names = &sections[header->e_shstrndx];
+	if (!lies_within(image->size, names->sh_offset, names->sh_size))
 		return;
 	for (unsigned int i = 0; i < header->e_shnum; i++) {
 		const char *name = start + names->sh_offset + sections[i].sh_name;
@@ -58,7 +72,7 @@ static void each_in_cubin(const struct vgpu_image *image, vgpu_visit_name visit,
 void vgpu_image_each_kernel(const struct vgpu_image *image, vgpu_visit_name visit, void *data)
 {
 	if (image->kind == VGPU_IMAGE_PTX)
-		each_in_text(image->data, visit, data);
+		each_in_text(image, visit, data);
 	else
 		each_in_cubin(image, visit, data);
 }

@@ -67,3 +67,10 @@ def test_damaged_images_are_named() -> None:
         list(read_fat_binaries(whole[:-8]))
     with pytest.raises(FatBinaryError, match="header of 0 bytes"):
         list(read_fat_binaries(container(bytes(64))))
+
+
+@pytest.mark.parametrize("packing", [LZ4, ZSTD])
+def test_image_that_claims_more_than_anybody_unpacks_is_refused(packing: int) -> None:
+    ((huge,),) = read_fat_binaries(container(image(PTX, 61, b"packed", packing, (1 << 64) - 1)))
+    with pytest.raises(FatBinaryError, match="claims 18446744073709551615 bytes"):
+        huge.unpack()

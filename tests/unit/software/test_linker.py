@@ -190,6 +190,11 @@ def test_texts_that_do_not_fit_together(texts: tuple[str, ...], log: str) -> Non
         (b"hello", INVALID_IMAGE, "lib.ptx: not PTX"),
         (b"", INVALID_IMAGE, "lib.ptx: "),
         (HEADER.encode() + b"nonsense;", INVALID_PTX, "lib.ptx: line 4"),
+        (
+            HEADER.encode() + b".func f(.param > a) { ret; }",
+            INVALID_PTX,
+            "lib.ptx: unsupported variable declaration: ",
+        ),
         (HEADER.replace("sm_61", "sm_100").encode(), NO_BINARY, "lib.ptx: .target sm_100"),
     ],
 )

@@ -51,6 +51,7 @@ def test_images_that_are_refused(device: Device, image: bytes, result: int, log:
         ("bra NOWHERE;", "undefined label"),
         ("call (), missing, ();", "does not define the function missing"),
         ("ld.param.u32 %r1, [nothing];", "unknown"),
+        ("ld.param.u32 %r1;", "wrong number"),
         ("mov.b32 %r1, {};", "wrong number"),
     ],
 )

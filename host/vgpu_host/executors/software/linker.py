@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from .declarations import parse_parameters
 from .directives import Directive, directives
-from .errors import CudaResult, PtxError
+from .errors import CudaResult, PtxError, UnsupportedError
 from .index import read_header
 from .inline import SYSTEM_CALLS
 from .module import index_image
@@ -58,7 +58,11 @@ def link(parts: Sequence[tuple[str, bytes]], profile: Profile) -> bytes:
         except PtxError as error:
             raise PtxError(error.result, f"{name}: {error.log}") from None
         texts.append(strip_comments(image.decode()))
-    symbols = [symbol for number, text in enumerate(texts) for symbol in _symbols(number, text)]
+    symbols = [
+        symbol
+        for number, text in enumerate(texts)
+        for symbol in _symbols(number, text, names[number])
+    ]
     definitions = _definitions(symbols, names)
     _check_references(symbols, definitions, texts, names)
     if len(parts) == 1:
@@ -79,7 +83,15 @@ def _target_key(target: str) -> tuple[int, str]:
     return int(digits), target
 
 
-def _symbols(part: int, text: str) -> list[_Symbol]:
+def _symbols(part: int, text: str, name: str) -> list[_Symbol]:
+    try:
+        return _declared(part, text)
+    except UnsupportedError as error:
+        reason = f"{name}: {error.reason}: {error.text}"
+        raise PtxError(CudaResult.INVALID_PTX, reason) from error
+
+
+def _declared(part: int, text: str) -> list[_Symbol]:
     found = []
     for directive in directives(text, read_header(text).end):
         external = directive.linkage == "extern"

@@ -385,7 +385,9 @@ def reads_local(body: Body, instruction: Instruction) -> bool:
         return True
     if "param" not in instruction.modifiers:
         return False
-    operand = instruction.operands[0 if instruction.opcode == "st" else 1]
+    # One with too few operands is refused when it is translated.
+    place = 0 if instruction.opcode == "st" else 1
+    operand = instruction.operands[place] if place < len(instruction.operands) else None
     if isinstance(operand, Address) and isinstance(operand.base, Symbol):
         return operand.base.name in body.variables
     return False

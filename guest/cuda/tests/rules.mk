@@ -1,0 +1,18 @@
+# Fuzzers of the parsers, with sanitizers: `make fuzzers`, then build/fuzz/images -s SECONDS.
+
+FUZZ_CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+	-fno-sanitize=alignment -fno-sanitize-recover=undefined
+FUZZED_images := fatbin image_names lz4 zstd
+FUZZERS := $(BUILD)/fuzz/images
+
+fuzzers: $(FUZZERS)
+
+$(BUILD)/fuzz/driver/%.o: driver/%.c Makefile tests/rules.mk
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(FUZZ_CFLAGS) -fsanitize-coverage=trace-pc -Dcalloc=fuzz_calloc -c $< -o $@
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/engine.c tests/fuzz/engine.h \
+		$(FUZZED_images:%=$(BUILD)/fuzz/driver/%.o)
+	$(CC) $(FLAGS) $(FUZZ_CFLAGS) -Idriver $(filter %.c %.o,$^) -o $@ -ldl
+
+.PHONY: fuzzers
