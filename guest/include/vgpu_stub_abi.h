@@ -342,6 +342,7 @@ struct vgpu_host_counters {
 	__u64 graph_kernels; /* kernel launches among them */
 	__u64 busy_since_ns; /* CLOCK_MONOTONIC since when commands are carried out, 0: none are */
 	__u64 output_bytes; /* that kernels have printed; current before each completion */
+	__u64 ring_high_water; /* most submission slots that the worker found waiting */
 };
 
 /* One node of GRAPH_INSTANTIATE and GRAPH_UPDATE. Behind it the places of the nodes that it waits for, a __u32 each, all smaller than its own; then, at the next multiple of 8, its command with header and tail; then, at the next multiple of 8, the next node. */
@@ -948,7 +949,7 @@ static_assert(sizeof(struct vgpu_completion) == 64, "vgpu_completion");
 static_assert(sizeof(struct vgpu_channel_control) == 248, "vgpu_channel_control");
 static_assert(sizeof(struct vgpu_guest_counters) == 64, "vgpu_guest_counters");
 static_assert(sizeof(struct vgpu_refused_call) == 64, "vgpu_refused_call");
-static_assert(sizeof(struct vgpu_host_counters) == 2176, "vgpu_host_counters");
+static_assert(sizeof(struct vgpu_host_counters) == 2184, "vgpu_host_counters");
 static_assert(sizeof(struct vgpu_graph_node) == 8, "vgpu_graph_node");
 static_assert(sizeof(struct vgpu_device_info) == 2240, "vgpu_device_info");
 static_assert(sizeof(struct vgpu_function_info) == 40, "vgpu_function_info");

@@ -116,6 +116,9 @@ class ChannelDrain:
         self._shared_busy_since = memoryview(memory)[busy : busy + 8].cast("Q")
         output = counters + abi.HOST_COUNTERS_OFFSETS["output_bytes"]
         self._shared_output_bytes = memoryview(memory)[output : output + 8].cast("Q")
+        high = counters + abi.HOST_COUNTERS_OFFSETS["ring_high_water"]
+        self._shared_high_water = memoryview(memory)[high : high + 8].cast("Q")
+        self._high_water = 0
         self._errors = 0
         self._last_error = 0
         self._logged = 0
@@ -205,8 +208,11 @@ class ChannelDrain:
         return worked
 
     def _drain_batch(self) -> bool:
-        if not self._submissions.available():
+        available = self._submissions.available()
+        if not available:
             return False
+        if available > self._high_water:
+            self._high_water = self._shared_high_water[0] = available
         if len(self._pending) + self.completions.held >= _MAX_UNANSWERED:
             return False
         start = monotonic_ns()

@@ -508,7 +508,7 @@ REFUSED_CALL_OFFSETS: Final = {
     "count": 56,
 }
 
-HOST_COUNTERS: Final = Struct('<256QQQQQQQQQQQQQQQQQ')
+HOST_COUNTERS: Final = Struct('<256QQQQQQQQQQQQQQQQQQ')
 HOST_COUNTERS_OFFSETS: Final = {
     "commands": 0,
     "bytes_to_device": 2048,
@@ -527,6 +527,7 @@ HOST_COUNTERS_OFFSETS: Final = {
     "graph_kernels": 2152,
     "busy_since_ns": 2160,
     "output_bytes": 2168,
+    "ring_high_water": 2176,
 }
 
 GRAPH_NODE: Final = Struct('<II')

@@ -372,6 +372,7 @@ HOST_COUNTERS: Final = Structure(
         u64("graph_kernels", "kernel launches among them"),
         u64("busy_since_ns", "CLOCK_MONOTONIC since when commands are carried out, 0: none are"),
         u64("output_bytes", "that kernels have printed; current before each completion"),
+        u64("ring_high_water", "most submission slots that the worker found waiting"),
     ),
 )
 

@@ -60,6 +60,7 @@ def make_channel(
             "worker_pid": 5000 + number,
             "graph_nodes": 0,
             "graph_kernels": 0,
+            "ring_high_water": 0,
         },
         "refused_functions": {},
         "registrations": 1,
