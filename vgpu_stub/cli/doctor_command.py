@@ -22,8 +22,8 @@ from vgpu_host.nvrtc import NvrtcError, compile_ptx
 from vgpu_host.runtime import running_servers
 from vgpu_qemu.accelerator import host_facts
 from vgpu_qemu.cache import Cache, default_cache_root
-from vgpu_stub.cli.report import format_bytes
 from vgpu_stub.harness.build import GUEST
+from vgpu_stub.monitor.text import format_bytes
 
 _KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _LEAST_MEMORY: Final = 2 << 30

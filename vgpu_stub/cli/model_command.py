@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from vgpu_qemu.progress import console_progress
-from vgpu_stub.cli.report import format_bytes
 from vgpu_stub.models.shapes import SHAPES
 from vgpu_stub.models.weights import FORMATS
 from vgpu_stub.models.writer import write_model
+from vgpu_stub.monitor.text import format_bytes
 
 SizeChoice = StrEnum("SizeChoice", {name: name for name in SHAPES})  # type: ignore[misc]
 FormatChoice = StrEnum("FormatChoice", {name: name for name in FORMATS})  # type: ignore[misc]

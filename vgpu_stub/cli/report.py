@@ -10,17 +10,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def format_bytes(count: int) -> str:
-    """A number of bytes for people: "1.5 MiB"."""
-    value = float(count)
-    for unit in _UNITS:
-        if value < 1024 or unit == _UNITS[-1]:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError("unreachable")
+from vgpu_stub.monitor.text import format_bytes
 
 
 def all_channels(snapshot: dict[str, Any]) -> list[dict[str, Any]]:

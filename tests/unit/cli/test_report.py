@@ -21,7 +21,7 @@ Make = Callable[..., dict[str, Any]]
         (1024, "1.0 KiB"),
         (1536 << 10, "1.5 MiB"),
         (3 << 30, "3.0 GiB"),
-        (2048 << 40, "2048.0 TiB"),
+        (2048 << 40, "2048 TiB"),
     ],
 )
 def test_bytes_are_written_for_people(count: int, text: str) -> None:

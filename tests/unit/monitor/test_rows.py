@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from vgpu_stub.cli.monitor_command import detail_lines, render
-from vgpu_stub.cli.monitor_rows import server_view
+from vgpu_stub.monitor.rows import server_view
+from vgpu_stub.monitor.text import detail_lines, render
 
 Make = Callable[..., dict[str, Any]]
 

@@ -1,8 +1,8 @@
 """Turns two snapshots of a device server into what a monitor shows: counters, rates, totals.
 
-Pure functions over the plain data of `vgpu_host.snapshot`; the screen is `monitor_command`. A rate
-is the difference of a counter between both snapshots by the time between them, and unknown (None)
-for a channel that only the later one has.
+Pure functions over the plain data of `vgpu_host.snapshot`; screens are elsewhere. A rate is the
+difference of a counter between both snapshots by the time between them, and unknown (None) for a
+channel that only the later one has.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class ChannelRow:
         tail: Submission ring: slots that the guest has submitted.
         depth: Slots between them.
         entries: Slots of the ring.
+        high_water: Most slots that the worker found waiting.
         worker_sleeps: Whether the worker sleeps now, so that the next command rings a doorbell.
         guest_sleeps: Whether the guest sleeps now, so that the next completion interrupts it.
         commands: Commands carried out.
@@ -39,13 +40,21 @@ class ChannelRow:
         bytes_to_host: Copied back.
         to_device_per_s: Rate in bytes a second.
         to_host_per_s: Rate in bytes a second.
+        busy: Part of the time in which the worker carried out commands, 0 to 1.
         errors: Commands that failed.
+        last_error: CUresult of the last of them.
         memory_bytes: Device memory held.
+        allocations: Allocations of it that are alive.
+        modules: Modules loaded.
         registered_bytes: Guest memory that the channel may use.
         doorbells: Rung by the guest, each a trapped write.
+        doorbells_per_s: Rate of those.
         waits: Sleeps of the guest, each a system call.
         sleeps: Sleeps of the worker.
+        sleeps_per_s: Rate of those.
         interrupts: Signalled to the guest.
+        interrupts_per_s: Rate of those.
+        counts: Commands carried out by kind, most first.
         refused: Functions answered with CUDA_ERROR_NOT_SUPPORTED, and how often.
     """
 
@@ -60,6 +69,7 @@ class ChannelRow:
     tail: int
     depth: int
     entries: int
+    high_water: int
     worker_sleeps: bool
     guest_sleeps: bool
     commands: int
@@ -69,13 +79,21 @@ class ChannelRow:
     bytes_to_host: int
     to_device_per_s: float | None
     to_host_per_s: float | None
+    busy: float | None
     errors: int
+    last_error: int
     memory_bytes: int
+    allocations: int
+    modules: int
     registered_bytes: int
     doorbells: int
+    doorbells_per_s: float | None
     waits: int
     sleeps: int
+    sleeps_per_s: float | None
     interrupts: int
+    interrupts_per_s: float | None
+    counts: tuple[tuple[str, int], ...]
     refused: tuple[tuple[str, int], ...]
 
 
@@ -135,12 +153,17 @@ def _rate(now: int, before: int, seconds: float) -> float | None:
 def _row(now: Mapping[str, Any], before: Mapping[str, Any] | None, seconds: float) -> ChannelRow:
     ring, host, guest = now["submission_ring"], now["host"], now["guest"]
     total = sum(now["commands"].values())
-    commands_per_s = to_device = to_host = None
+    commands_per_s = to_device = to_host = doorbells = sleeps = interrupts = busy = None
     kinds: dict[str, float] = {}
     if before and seconds > 0:
+        was = before["host"]
         commands_per_s = _rate(total, sum(before["commands"].values()), seconds)
-        to_device = _rate(host["bytes_to_device"], before["host"]["bytes_to_device"], seconds)
-        to_host = _rate(host["bytes_to_host"], before["host"]["bytes_to_host"], seconds)
+        to_device = _rate(host["bytes_to_device"], was["bytes_to_device"], seconds)
+        to_host = _rate(host["bytes_to_host"], was["bytes_to_host"], seconds)
+        doorbells = _rate(guest["doorbells"], before["guest"]["doorbells"], seconds)
+        sleeps = _rate(host["sleeps"], was["sleeps"], seconds)
+        interrupts = _rate(host["interrupts"], was["interrupts"], seconds)
+        busy = min(max(host["busy_ns"] - was["busy_ns"], 0) / seconds / 1e9, 1.0)
         kinds = {
             kind: (count - before["commands"].get(kind, 0)) / seconds
             for kind, count in now["commands"].items()
@@ -158,6 +181,7 @@ def _row(now: Mapping[str, Any], before: Mapping[str, Any] | None, seconds: floa
         tail=ring["tail"],
         depth=ring["depth"],
         entries=ring["entries"],
+        high_water=host["ring_high_water"],
         worker_sleeps=ring["host_sleeps"],
         guest_sleeps=now["completion_ring"]["guest_sleeps"],
         commands=total,
@@ -167,12 +191,20 @@ def _row(now: Mapping[str, Any], before: Mapping[str, Any] | None, seconds: floa
         bytes_to_host=host["bytes_to_host"],
         to_device_per_s=to_device,
         to_host_per_s=to_host,
+        busy=busy,
         errors=host["errors"],
+        last_error=host["last_error"],
         memory_bytes=host["memory_bytes"],
+        allocations=host["allocations"],
+        modules=host["modules"],
         registered_bytes=host["registered_bytes"],
         doorbells=guest["doorbells"],
+        doorbells_per_s=doorbells,
         waits=guest["waits"],
         sleeps=host["sleeps"],
+        sleeps_per_s=sleeps,
         interrupts=host["interrupts"],
+        interrupts_per_s=interrupts,
+        counts=tuple(sorted(now["commands"].items(), key=lambda kind: -kind[1])),
         refused=tuple(sorted(now["refused_functions"].items())),
     )
