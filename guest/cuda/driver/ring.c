@@ -127,7 +127,8 @@ static CUresult check_state(void)
 	if (__atomic_load_n(&control->state, __ATOMIC_ACQUIRE) == VGPU_CHANNEL_READY)
 		return CUDA_SUCCESS;
 	status = __atomic_load_n(&control->error, __ATOMIC_ACQUIRE);
-	return declare_dead(status ? vgpu_status_known(status) : CUDA_ERROR_DEVICE_UNAVAILABLE,
+	/* Memory of a device that is gone reads all ones, which is no error. */
+	return declare_dead(status > 0 ? vgpu_status_known(status) : CUDA_ERROR_DEVICE_UNAVAILABLE,
 			    "the device failed it");
 }
 

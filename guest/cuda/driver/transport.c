@@ -21,8 +21,15 @@ CUresult vgpu_transport_open(void **channel, struct vgpu_device_info *info, char
 	if (error) {
 		if (!*reason)
 			snprintf(reason, room, "%s: %s", transport->name, strerror(error));
-		return error == EPROTONOSUPPORT ? CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
-						: CUDA_ERROR_NO_DEVICE;
+		switch (error) {
+		case EPROTONOSUPPORT:
+			return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
+		case EBUSY:  /* every channel is in use */
+		case EAGAIN: /* the host could not start a worker */
+			return CUDA_ERROR_DEVICE_UNAVAILABLE;
+		default:
+			return CUDA_ERROR_NO_DEVICE;
+		}
 	}
 	vgpu_transport = transport;
 	if (info->magic != VGPU_MAGIC || !vgpu_abi_fits(info->abi_version)) {
