@@ -136,6 +136,30 @@ def copies_that_nobody_waits_for(guest: Guest) -> None:
     guest.call(Opcode.CONTEXT_SYNCHRONIZE)
 
 
+def copies_that_are_waited_for_together(guest: Guest) -> None:
+    """Answers come when later copies are on their way already."""
+    guest.upload(bytes(range(256)) * 16)
+    flags = abi.COMMAND_COMPLETE | abi.COMMAND_WAIT
+    encoded = [
+        guest.channel.encode(
+            Opcode.COPY_DEVICE_TO_HOST,
+            guest.pointer + 64 * number,
+            OUTPUT + 64 * number,
+            64,
+            REGISTRATION,
+            0,
+            context=guest.context,
+            flags=flags,
+        )
+        for number in range(8)
+    ]
+    for _, command in encoded:
+        guest.channel.write_slots(command)
+    guest.channel.publish()
+    for sequence, _ in encoded:
+        assert guest.channel.wait(sequence).status == 0
+
+
 def memory_that_nothing_has_written(guest: Guest) -> None:
     fresh = guest.call(Opcode.MEMORY_ALLOCATE, SIZE)[0]
     guest.call(Opcode.COPY_DEVICE_TO_HOST, fresh, OUTPUT, SIZE, REGISTRATION, 0)
@@ -147,4 +171,5 @@ SCENARIOS: tuple[Callable[[Guest], None], ...] = (
     rectangles,
     errors,
     copies_that_nobody_waits_for,
+    copies_that_are_waited_for_together,
 )

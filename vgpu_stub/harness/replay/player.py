@@ -149,7 +149,6 @@ class ChannelPlayer:
         if self._channel is None:
             return
         if self._outputs:
-            self._settle(self._channel)
             self._check_outputs(self._channel)
         if self._names.words_changed:
             self.report.not_compared[
@@ -166,7 +165,6 @@ class ChannelPlayer:
 
     def _play_command(self, channel: TargetChannel, step: CommandStep) -> None:
         if self._outputs:
-            self._settle(channel)
             self._check_outputs(channel)
         command = step.command
         for memory in step.inputs:
@@ -255,6 +253,8 @@ class ChannelPlayer:
 
     def _check_outputs(self, channel: TargetChannel) -> None:
         outputs, self._outputs = self._outputs, []
+        if outputs:
+            self._settle(channel)
         for number, step in outputs:
             memory = step.memory
             if memory.flags & NOT_SEEN:
