@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from vgpu_qemu.agent_protocol import CHUNK, Decoder, Kind, ProtocolError, encode
 from vgpu_qemu.errors import GuestError
 
-OutputCallback = Callable[[bytes], None]
+OutputCallback = Callable[[bytes], object]
 """Called with each piece of output as it arrives, in the thread that runs the command."""
 
 _KILL_GRACE_SECONDS = 5.0

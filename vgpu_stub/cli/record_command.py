@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from vgpu_host import runtime
-from vgpu_stub.cli.report import format_bytes
 from vgpu_stub.harness.control import Control, ControlError
+from vgpu_stub.monitor.text import format_bytes
 
 
 def record_command(

@@ -20,7 +20,6 @@ from vgpu_stub.cli.options import (
     executor_options,
     parse_size,
 )
-from vgpu_stub.cli.report import format_bytes
 from vgpu_stub.harness.replay.report import ReplayReport
 from vgpu_stub.harness.replay.runs import ReplaySettings, compare, recorded_options, replay
 from vgpu_stub.harness.replay.steps import (
@@ -30,6 +29,7 @@ from vgpu_stub.harness.replay.steps import (
     RegisterStep,
     steps_of,
 )
+from vgpu_stub.monitor.text import format_bytes
 from vgpu_stub.recording.errors import RecordingError
 from vgpu_stub.recording.reader import Recording
 from vgpu_stub.recording.records import NOT_SEEN

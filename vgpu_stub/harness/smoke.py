@@ -40,7 +40,7 @@ def run_smoke(
     *,
     reader: KtapReader,
     timeout: float | None = None,
-    on_stderr: Callable[[bytes], None] | None = None,
+    on_stderr: Callable[[bytes], object] | None = None,
 ) -> list[TestResult]:
     """Run smoke tests in a guest; a test that was planned and did not report has failed.
 
