@@ -40,7 +40,12 @@ test-vm: setup cuda guests ## Run the tests that boot a virtual machine
 test-gpu: setup cuda workloads ## Run the tests on a physical GPU
 	$(BIN)/pytest -m gpu tests
 
-fuzz: setup ## Run a thousand random PTX programs and mutations on the software GPU
+fuzz: setup cuda ## Fuzz everything for some minutes: device, rings, parsers, driver, PTX programs
+	for target in messages registers rings images; do \
+		$(BIN)/vgpu-stub fuzz $$target --seconds 30 --jobs 0 --keep || exit 1; done
+	$(MAKE) --no-print-directory --silent -C guest/cuda fuzzers
+	guest/cuda/build/fuzz/images -s 30
+	$(BIN)/vgpu-stub fuzz ioctls --seconds 30
 	$(BIN)/python -m tests.ptx_fuzz --count 1000 --mutations 500 --reduce
 
 lint: setup ## Check style, types, layering, and that generated files are fresh

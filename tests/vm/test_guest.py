@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_qemu.progress import silent
 from vgpu_qemu.vm import Vm
+from vgpu_stub.fuzz.ioctls import IoctlSettings, build_program, fuzz_guest
 from vgpu_stub.harness.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.harness.machine import GuestSettings, running_vm
 from vgpu_stub.harness.replay.runs import replays
@@ -149,6 +151,13 @@ def test_driver_is_unloaded_and_loaded_under_load(machine: Machine) -> None:
     guest(vm, "rmmod vgpu_stub && insmod /usr/lib/vgpu-stub/modules/*vgpu_stub.ko")
     guest(vm, f"{PROGRAMS} vector_add")
     assert_all_released(machine)
+
+
+def test_driver_survives_threads_that_race_on_its_interface(machine: Machine) -> None:
+    vm, server = machine
+    result = fuzz_guest(vm, server, build_program(), IoctlSettings(random.randrange(10**9), 5.0))
+    assert result.failures == (), result
+    assert result.cases > 100, result
 
 
 def test_guest_kernel_has_not_complained(machine: Machine) -> None:

@@ -12,12 +12,17 @@ from typing import Annotated
 
 import typer
 
+from vgpu_qemu.kernels import DEFAULT_KERNEL
+from vgpu_qemu.progress import console_progress
 from vgpu_stub.fuzz.campaign import Settings, Tally, run_campaign
+from vgpu_stub.fuzz.ioctls import IoctlSettings, fuzz_ioctls
 from vgpu_stub.fuzz.operations import read_case
 from vgpu_stub.fuzz.process import ChildProcess
 from vgpu_stub.fuzz.targets import TARGETS, make_target
 
 _EVERY_S = 5.0
+#: The one target that runs in a machine, not in processes here.
+IOCTLS = "ioctls"
 
 
 def default_corpus(target: str) -> Path:
@@ -43,7 +48,8 @@ class _Progress:
 
 def fuzz_command(
     target: Annotated[
-        str, typer.Argument(help=f"What to fuzz: {', '.join(TARGETS)}; or module:Class.")
+        str,
+        typer.Argument(help=f"What to fuzz: {', '.join(TARGETS)}, {IOCTLS}; or module:Class."),
     ],
     seed: Annotated[
         int | None, typer.Option(help="Of the sequences; a new one each time by default.")
@@ -73,6 +79,9 @@ def fuzz_command(
     case: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Run one sequence from a .json file.")
     ] = None,
+    kernel: Annotated[
+        str, typer.Option(help="Guest kernel of the target ioctls, as `vgpu-stub vm` has it.")
+    ] = DEFAULT_KERNEL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Fuzz with structure awareness; failures are made small and written as pytest files.
@@ -89,7 +98,11 @@ def fuzz_command(
         vgpu-stub fuzz registers --seed 7 --count 1000 --json
 
         vgpu-stub fuzz rings --case fuzz-failures/test_rings_overflow.json
+
+        vgpu-stub fuzz ioctls --kernel 6.1 --seconds 60
     """
+    if target == IOCTLS:
+        raise typer.Exit(_run_ioctls(kernel, seed, seconds or 30.0, jobs, as_json))
     try:
         made = make_target(target)
     except (ValueError, ImportError, AttributeError) as error:
@@ -111,6 +124,21 @@ def fuzz_command(
     for found in tally.found.values():
         print(f"  {found.path}", file=sys.stderr)
     raise typer.Exit(int(bool(tally.found)))
+
+
+def _run_ioctls(kernel: str, seed: int | None, seconds: float, jobs: int, as_json: bool) -> int:
+    cores = min(8, len(os.sched_getaffinity(0)))
+    settings = IoctlSettings(
+        random.randrange(10**9) if seed is None else seed,
+        seconds,
+        threads=max(4, jobs or cores),
+        kernel=kernel,
+        cpus=max(2, min(jobs or cores, cores)),
+    )
+    with console_progress() as progress:
+        result = fuzz_ioctls(settings, progress)
+    print(json.dumps(result.as_json(), indent=2) if as_json else result)
+    return int(bool(result.failures))
 
 
 def _run_case(target: str, path: Path) -> int:

@@ -1,11 +1,17 @@
-# Fuzzers of the parsers, with sanitizers: `make fuzzers`, then build/fuzz/images -s SECONDS.
+# Fuzzers: `make fuzzers`. build/fuzz/images -s SECONDS fuzzes the parsers, with sanitizers;
+# build/fuzz/ioctls the kernel driver in a guest (`vgpu-stub fuzz ioctls`).
 
 FUZZ_CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
 	-fno-sanitize=alignment -fno-sanitize-recover=undefined
 FUZZED_images := fatbin image_names lz4 zstd
-FUZZERS := $(BUILD)/fuzz/images
+FUZZERS := $(BUILD)/fuzz/images $(BUILD)/fuzz/ioctls
 
 fuzzers: $(FUZZERS)
+
+# Runs in guests of another release.
+$(BUILD)/fuzz/ioctls: tests/fuzz/ioctls.c Makefile tests/rules.mk
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(CFLAGS) -static -pthread $< -o $@
 
 $(BUILD)/fuzz/driver/%.o: driver/%.c Makefile tests/rules.mk
 	@mkdir -p $(@D)
