@@ -176,7 +176,8 @@ class DeviceServer:
                 client, _ = monitor.accept()
             except OSError:
                 return
-            with client, contextlib.suppress(OSError):
+            # ValueError: a device was closed while it was looked at. The monitor asks again.
+            with client, contextlib.suppress(OSError, ValueError):
                 devices = self._devices_now()
                 snapshot = server_snapshot(devices, self._ended, self._executor, os.getpid())
                 snapshot["measured"] = self._measured()

@@ -199,21 +199,26 @@ class AdminChannel:
                     self._release_queues()
                     return
                 epoch = self._epoch
-            for opcode, _, _, sequence, command in commands:
-                self._execute(epoch, opcode, sequence, command)
+            for opcode, flags, _, sequence, command in commands:
+                self._execute(epoch, opcode, flags, sequence, command)
 
-    def _execute(self, epoch: int, opcode: int, sequence: int, command: bytes) -> None:
+    def _execute(self, epoch: int, opcode: int, flags: int, sequence: int, command: bytes) -> None:
         """Carry out one command; it is answered now or by a worker's answer later."""
         self._on_command(sequence, command)
 
         def complete(number: int) -> None:
             # Called with the lock held. After a reset the guest expects nothing any more.
-            if self._queues and self._epoch == epoch:
+            if flags & abi.COMMAND_COMPLETE and self._queues and self._epoch == epoch:
                 self._on_completion(sequence, number)
                 self._queues[2].post(sequence, number, 0)
 
         if not self._faults.has_rules(Point.ADMIN):
-            self._carry_out(opcode, command, epoch, complete)
+            try:
+                self._carry_out(opcode, command, epoch, complete)
+            except Exception:  # a bug in here must cost the guest an error, not its admin channel
+                _log.exception("admin command 0x%x failed unexpectedly", opcode)
+                with self._lock:
+                    complete(errno.EIO)
             return
         try:
             answer = faulty_answer(self._faults, self._delays, opcode, command, complete)
@@ -346,6 +351,8 @@ class AdminChannel:
     ) -> None:
         if channel not in self._channels:
             raise AdminError(errno.ENOENT, f"channel {channel} is not in use")
+        if not size or not extents:
+            raise AdminError(errno.EINVAL, f"{extents} extents of {size} bytes")
         if not 0 < registration <= abi.REGISTRATION_MAX:
             raise AdminError(errno.EINVAL, f"registration id {registration}")
         if not access or access & ~_ACCESS:

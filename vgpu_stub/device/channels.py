@@ -76,6 +76,8 @@ class Channel:
     control: ControlPage
     state: ChannelState = ChannelState.STARTING
     registrations: dict[int, Registration] = field(default_factory=dict)
+    #: Registrations that the worker has been told to give up and still may use.
+    leaving: list[Registration] = field(default_factory=list)
     pending: dict[int, Done] = field(default_factory=dict)
     next_request: int = 1
 
@@ -196,11 +198,13 @@ class ChannelTable:
         """Give a channel's worker access to guest memory."""
         channel = self._channels[number]
         size = sum(extent.length for extent in extents)
-        channel.registrations[registration] = Registration(size, len(extents), windows)
+        made = Registration(size, len(extents), windows)
+        channel.registrations[registration] = made
 
         def registered(error: int) -> None:
-            if error:
-                channel.registrations.pop(registration, None)
+            # Meanwhile the id may have been given up and be that of a later registration.
+            if error and channel.registrations.get(registration) is made:
+                del channel.registrations[registration]
             done(error)
 
         list_fd = pack_extents(extents)
@@ -224,11 +228,19 @@ class ChannelTable:
             KeyError: There is no such channel or registration.
         """
         channel = self._channels[number]
-        del channel.registrations[registration]
+        left = channel.registrations.pop(registration)
         if channel.state is ChannelState.FAILED:
             done(0)
             return
-        self._request(channel, done, "unregister", (), registration=registration)
+        channel.leaving.append(left)
+
+        def unregistered(error: int) -> None:
+            # A worker that could not be told still has the memory.
+            if error in (0, errno.ENOENT):
+                channel.leaving.remove(left)
+            done(error)
+
+        self._request(channel, unregistered, "unregister", (), registration=registration)
 
     def registered_extents(self, number: int) -> int:
         """Extents of all registrations of a channel."""
@@ -279,7 +291,8 @@ class ChannelTable:
     def window_removed(self, window: DmaWindow) -> None:
         """Stop channels that still use memory which the client takes back."""
         for channel in self._channels.values():
-            if any(window in r.windows for r in channel.registrations.values()):
+            used = (*channel.registrations.values(), *channel.leaving)
+            if any(window in registration.windows for registration in used):
                 self._fail(channel, WORKER_LOST, abi.DEVICE_ERROR_DMA_REMOVED, f"{window!r} went")
 
     def reset(self) -> None:
@@ -393,6 +406,7 @@ class ChannelTable:
             done(error)
         channel.pending.clear()
         channel.registrations.clear()
+        channel.leaving.clear()
 
     def _watch(self, fd: int, channel: Channel, handler: Callable[[Channel], None]) -> None:
         self._by_fd[fd] = (channel, handler)

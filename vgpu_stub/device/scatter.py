@@ -17,6 +17,8 @@ from vgpu_stub.vfio_user import DmaFaultError, DmaFlag, DmaMap, DmaWindow
 
 _PAGE: Final = 4096
 _BLOCK_BYTES: Final = 4096
+#: Windows of one registration: their descriptors travel to the worker in one message.
+_MAX_WINDOWS: Final = 60
 
 
 class ScatterError(Exception):
@@ -59,7 +61,10 @@ def _read_block(dma: DmaMap, iova: int) -> bytes:
     _check_access(window, abi.REGISTER_READ)
     # By pread, not through the mapping: a client that shrinks its file shall not kill the server.
     offset = window.fd_offset + iova - window.iova
-    data = os.pread(window.fd, _BLOCK_BYTES, offset) if window.fd is not None else b""
+    try:
+        data = os.pread(window.fd, _BLOCK_BYTES, offset) if window.fd is not None else b""
+    except OSError as error:
+        raise ScatterError(errno.EFAULT, f"{window!r} cannot be read: {error}") from error
     if len(data) != _BLOCK_BYTES:
         raise ScatterError(errno.EFAULT, f"scatter block at {iova:#x} is past the end of its file")
     return data
@@ -121,6 +126,8 @@ def resolve(
         for window, offset, part in pieces:
             _check_access(window, access)
             if window not in windows:
+                if len(windows) == _MAX_WINDOWS:
+                    raise ScatterError(errno.ENOSPC, f"more than {_MAX_WINDOWS} DMA windows")
                 windows.append(window)
             piece = Extent(windows.index(window), window.fd_offset + offset, part)
             last = found[-1] if found else None

@@ -107,7 +107,7 @@ class Device(Protocol):
         """Take note of a new window, already in `client.dma`; refusing it removes it again."""
 
     def dma_unmapped(self, window: DmaWindow) -> None:
-        """Let go of a window; it is closed when this returns, whatever this raises."""
+        """Let go of a window, which `client.dma` has no more; it is closed when this returns."""
 
     def irqs_changed(self, index: int, vectors: range) -> None:
         """Take note that eventfds or masks of these vectors changed, or that they rang."""

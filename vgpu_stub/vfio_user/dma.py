@@ -181,12 +181,16 @@ class DmaMap:
 
     def unmap(self, window: DmaWindow) -> None:
         """Remove a window; its mapping and descriptor are closed."""
+        self.remove(window)
+        window.close()
+
+    def remove(self, window: DmaWindow) -> None:
+        """Remove a window, which the caller then closes."""
         starts, windows = self._table
         place = windows.index(window)
         self._table = _Table(
             starts[:place] + starts[place + 1 :], windows[:place] + windows[place + 1 :]
         )
-        window.close()
 
     def clear(self) -> None:
         """Remove every window."""

@@ -8,7 +8,6 @@ because a descriptor number that was closed may already mean another file.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
 import threading
@@ -39,20 +38,19 @@ class Irq:
 class _EventFd:
     """An eventfd of the client, owned."""
 
-    __slots__ = ("_nonblocking", "fd")
+    __slots__ = ("fd",)
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._nonblocking = bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK)
 
     def signal(self) -> None:
-        # A full counter would block the write for as long as the client likes. It also means that
-        # the interrupt is already pending, so there is nothing to add.
-        if not self._nonblocking:
-            poller = select.poll()
-            poller.register(self.fd, select.POLLOUT)
-            if not poller.poll(0):
-                return
+        # A full counter would block the write for as long as the client likes, who can also make
+        # its eventfd a blocking one at any time. It means that the interrupt is already pending, so
+        # there is nothing to add.
+        poller = select.poll()
+        poller.register(self.fd, select.POLLOUT)
+        if not poller.poll(0):
+            return
         try:
             os.eventfd_write(self.fd, 1)
         except BlockingIOError:

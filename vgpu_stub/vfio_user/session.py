@@ -143,9 +143,15 @@ class Session:
         self._requests.reply_thread_id = threading.get_ident()
         try:
             self._connection.set_send_timeout(SEND_TIMEOUT_S)
-            self._connection.set_receive_timeout(HANDSHAKE_TIMEOUT_S)
-            if self._negotiate():
-                self._connection.set_receive_timeout(None)
+            # Not a limit on each read: a client that sends a byte now and then is silent, too.
+            limit = threading.Timer(HANDSHAKE_TIMEOUT_S, self._connection.shut_down)
+            limit.daemon = True
+            limit.start()
+            try:
+                agreed = self._negotiate()
+            finally:
+                limit.cancel()
+            if agreed:
                 self._serve(device_factory())
         except DisconnectedError as error:
             _log.info("client lost: %s", error)
@@ -338,10 +344,12 @@ class Session:
         else:
             windows = [self.dma.find_exact(request.iova, request.size)]
         for window in windows:
+            # Out of the map first: a thread of the device shall not find it any more.
+            self.dma.remove(window)
             try:
                 self._device.dma_unmapped(window)
             finally:
-                self.dma.unmap(window)
+                window.close()
         return _Reply(body)
 
     def _handle_device_get_info(self, body: bytes, _fds: list[int]) -> _Reply:

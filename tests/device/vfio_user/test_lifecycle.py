@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -136,6 +137,41 @@ def test_client_that_never_speaks_is_given_up(
         eventually(lambda: server.statistics().clients == 0)
         with Client.connect(socket_path) as client:
             assert client.device_info().num_regions == 9
+
+
+def test_client_that_sends_a_byte_now_and_then_is_given_up(
+    device: MemoryDevice, socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vgpu_stub.vfio_user.session.HANDSHAKE_TIMEOUT_S", 0.2)
+    with (
+        Server(socket_path, lambda: device, max_clients=1),
+        socket.socket(socket.AF_UNIX) as dripping,
+    ):
+        dripping.settimeout(0.05)
+        dripping.connect(os.fspath(socket_path))
+        sent = 0
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while sent < 15:
+                dripping.send(b"\0")
+                sent += 1
+                with contextlib.suppress(TimeoutError):
+                    if dripping.recv(1) == b"":
+                        break
+        assert 0 < sent < 15
+
+
+def test_window_is_out_of_the_map_before_the_device_lets_go_of_it(
+    client: Client, device: MemoryDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread of the device must not find a window that is about to be closed."""
+    client.device_info()
+    found: list[int] = []
+    assert device.client is not None
+    dma = device.client.dma
+    monkeypatch.setattr(device, "dma_unmapped", lambda window: found.append(len(dma)))
+    client.map_dma(0, 4096)
+    client.unmap_dma(0, 4096)
+    assert found == [0]
 
 
 def test_client_that_reads_no_replies_is_given_up(

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from vgpu_stub.villain import registry
-from vgpu_stub.villain.guest import registers  # noqa: F401  # importing them enters their attacks
+from vgpu_stub.villain.guest import (  # noqa: F401  # importing them enters their attacks
+    admin,
+    commands,
+    config_space,
+    messages,
+    opcodes,
+    races,
+    registers,
+    registrations,
+    rings,
+)
 from vgpu_stub.villain.registry import Attack
 
 #: Every attack, and the attack of a name.

@@ -14,6 +14,7 @@ from vgpu_host import runtime
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.abi.generated import Opcode
 from vgpu_stub.driver import DriverError, GuestChannel, GuestDriver, GuestMemory
+from vgpu_stub.harness.device_server import DeviceServerError, read_snapshot
 from vgpu_stub.vfio_user import RegionIndex, VfioUserError
 from vgpu_stub.villain.guest.tenant import MEMORY_BYTES, Tenant, wait_until
 from vgpu_stub.villain.guest.wire import Wire
@@ -47,6 +48,7 @@ class Scene:
             server_pid: Its process.
             seed: Of everything random.
         """
+        self._folder = folder
         self.socket = folder / runtime.DEVICE_SOCKET
         self.log = folder / runtime.LOG_FILE
         self.server_pid = server_pid
@@ -80,6 +82,31 @@ class Scene:
         """Run an admin command and return its errno, 0 for success."""
         admin = self.driver.admin
         return admin.wait(admin.submit(opcode, *fields), _ADMIN_TIMEOUT_S).status
+
+    def send_admin_opcode(self, opcode: int) -> int:
+        """Send an admin command of any opcode, all of whose fields are 0; returns its errno."""
+        admin = self.driver.admin
+        sequence, command = admin.encode(Opcode.NOP)
+        admin.write_slots(opcode.to_bytes(2, "little") + command[2:])
+        admin.publish()
+        return admin.wait(sequence, _ADMIN_TIMEOUT_S).status
+
+    def register_anything(self, channel: int, registration: int) -> int:
+        """Register a page of the victim's memory; returns the errno."""
+        first = self.driver.scatter_list([(self.victim.memory.iova, 4096)])
+        access = abi.REGISTER_READ | abi.REGISTER_WRITE
+        return self.admin(Opcode.MEMORY_REGISTER, first, 4096, channel, registration, access, 1)
+
+    def snapshot(self) -> dict[str, object]:
+        """What monitors are told of the server.
+
+        Raises:
+            Violation: They are told nothing.
+        """
+        try:
+            return read_snapshot(self._folder)
+        except (DeviceServerError, ValueError) as error:
+            raise Violation(f"monitors get no answer: {error}") from error
 
     def status(self) -> int:
         """The STATUS register."""
@@ -144,9 +171,11 @@ class Scene:
         for wire in self._extra:
             wire.close()
         self._extra.clear()
-        if attack.stage is Stage.SOCKET:
-            return
         try:
+            if attack.stage is Stage.SOCKET:
+                expect("an admin NOP of a new client", self.admin(Opcode.NOP), 0)
+                self.leave()
+                return
             if attack.harm is Harm.CONNECTION:
                 self.leave()
             elif attack.stage is Stage.DEVICE:

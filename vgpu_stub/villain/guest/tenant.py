@@ -111,6 +111,20 @@ class Tenant:
             timeout_s=timeout_s,
         )
 
+    def put_node(self, opcode: int, *fields: int | bytes, tail: bytes = b"") -> int:
+        """Describe a graph of one node in the tenant's memory; returns its size in bytes."""
+        body = abi.COMMANDS[opcode].fields.pack(*fields) + tail
+        command = abi.COMMAND_HEADER.pack(opcode, 1, 0, 0, 0) + body
+        node = abi.GRAPH_NODE.pack(0, len(command)) + command
+        self.memory.memory[DATA_BYTES : DATA_BYTES + len(node)] = node
+        return len(node)
+
+    def empty_graph(self) -> int:
+        """Make a graph of one node that does nothing; returns its handle."""
+        size = self.put_node(Opcode.NOP)
+        graph, *_ = self.call(Opcode.GRAPH_INSTANTIATE, DATA_BYTES, size, REGISTRATION, 1)
+        return graph
+
     def function(self, name: str, module: int, context: int | None = None) -> int:
         """Find a kernel of a module and return its handle."""
         text = name.encode()

@@ -42,7 +42,8 @@ class Wire:
         """Send bytes as they are."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         sent = self.socket.sendmsg([data], rights)
-        self.socket.sendall(data[sent:])
+        if sent < len(data):
+            self.socket.sendall(data[sent:])
 
     def error(self, command: int, payload: bytes = b"", fds: Sequence[int] = ()) -> int:
         """Send a message and return the errno of its reply, 0 for success."""
