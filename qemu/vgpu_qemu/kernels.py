@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vgpu_qemu.cache import Cache, content_key
@@ -44,7 +44,7 @@ class Kernel:
         release: What `uname -r` prints in the guest.
         vmlinuz: The compressed image.
         modules_dir: The directory with `kernel/` and `modules.*`; None for a local image.
-        headers_dir: Usable as `make -C headers_dir M=... modules`; None for a local image.
+        headers_dir: Usable as `make -C headers_dir M=... modules`; None for an image alone.
     """
 
     release: str
@@ -63,7 +63,7 @@ def find_kernel(
     """Return a kernel, fetching it when the cache lacks it.
 
     Args:
-        name: A series of `SUPPORTED`, or the path of a `bzImage`.
+        name: A series of `SUPPORTED`, or the path of a `bzImage` or of a built kernel tree.
         cache: Where kernels are kept.
         refresh: Look for a newer release of the series instead of using the one known here.
         progress: Told about downloads.
@@ -74,10 +74,12 @@ def find_kernel(
     """
     if name in SUPPORTED:
         return _debian_kernel(name, cache or Cache(), refresh, progress)
+    if Path(name).is_dir():
+        return kernel_tree(Path(name))
     if "/" in name or Path(name).is_file():
         return local_kernel(Path(name))
     raise KernelError(
-        f"unknown kernel {name!r}: use {', '.join(SUPPORTED)} or the path of an image"
+        f"unknown kernel {name!r}: use {', '.join(SUPPORTED)}, or the path of an image or a tree"
     )
 
 
@@ -97,6 +99,24 @@ def local_kernel(path: Path) -> Kernel:
     except OSError as error:
         raise KernelError(f"kernel image {path}: {error.strerror}") from error
     return Kernel(release, path.absolute())
+
+
+def kernel_tree(tree: Path) -> Kernel:
+    """Return the kernel that was built in a source tree; drivers are built against the tree.
+
+    What the root file system needs must be built in, as no modules are installed.
+
+    Raises:
+        KernelError: Nothing was built there.
+    """
+    image = tree / "arch/x86/boot/bzImage"
+    symbols = tree / "Module.symvers"
+    for path in (image, symbols):
+        if not path.is_file():
+            raise KernelError(
+                f"{tree} has no {path.relative_to(tree)}: build it with `make bzImage modules`"
+            )
+    return replace(local_kernel(image), headers_dir=tree.absolute())
 
 
 def newest(names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from vgpu_stub.cli.exec_command import exec_command
 from vgpu_stub.cli.explain_command import explain_command
 from vgpu_stub.cli.faults_command import faults_app
 from vgpu_stub.cli.fuzz_command import fuzz_command
+from vgpu_stub.cli.matrix_command import matrix_command
 from vgpu_stub.cli.model_command import model_command
 from vgpu_stub.cli.monitor_command import monitor_command
 from vgpu_stub.cli.ptx_command import ptx_app
@@ -27,6 +28,7 @@ from vgpu_stub.cli.vm_command import vm_command
 from vgpu_stub.faults import FaultRuleError
 from vgpu_stub.harness.build import BuildError
 from vgpu_stub.harness.device_server import DeviceServerError
+from vgpu_stub.matrix.file import MatrixError
 
 typer_app = typer.Typer(
     name="vgpu-stub",
@@ -40,6 +42,7 @@ typer_app = typer.Typer(
 typer_app.command("vm")(vm_command)
 typer_app.command("exec")(exec_command)
 typer_app.command("smoke")(smoke_command)
+typer_app.command("matrix")(matrix_command)
 typer_app.command("monitor")(monitor_command)
 typer_app.add_typer(faults_app, name="faults")
 typer_app.command("explain")(explain_command)
@@ -81,6 +84,7 @@ def app() -> None:
         DeviceServerError,
         FaultRuleError,
         LauncherError,
+        MatrixError,
         PtxFileError,
     ) as error:
         print(f"vgpu-stub: {error}", file=sys.stderr)

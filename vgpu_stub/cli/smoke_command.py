@@ -92,6 +92,11 @@ class SmokeDisplay:
             self._console.print(line, soft_wrap=True)
 
 
+def _to_stderr(data: bytes) -> None:
+    sys.stderr.buffer.write(data)
+    sys.stderr.buffer.flush()
+
+
 def smoke_command(
     executor: ExecutorOption = ExecutorChoice.AUTO,
     memory: MemoryOption = "",
@@ -148,9 +153,7 @@ def smoke_command(
         console_progress() as progress,
         running_vm(options, settings, progress) as (vm, server),
     ):
-        results = run_smoke(
-            vm, expression, reader=display.reader, on_stderr=sys.stderr.buffer.write
-        )
+        results = run_smoke(vm, expression, reader=display.reader, on_stderr=_to_stderr)
         problems = find_problems(vm.run(["dmesg"]).stdout.decode(errors="replace"))
         failed = bool(problems) or any(one.outcome is Outcome.FAILED for one in results)
         display.summary(results, problems)

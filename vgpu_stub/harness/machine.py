@@ -40,6 +40,8 @@ class GuestSettings:
     image: str = "cuda"
     faults: tuple[Rule, ...] = ()
     record: Path | None = None
+    kernel_arguments: tuple[str, ...] = ()
+    boot_timeout: float = 90.0
 
 
 def guest_files(libraries: Path) -> list[OverlayFile]:
@@ -87,6 +89,8 @@ def running_vm(
             shared_folder=settings.share,
             timeout=settings.timeout,
             console_log=settings.console_log,
+            kernel_arguments=settings.kernel_arguments,
+            boot_timeout=settings.boot_timeout,
         )
         with Vm(config, progress=progress) as vm:
             try:

@@ -40,7 +40,8 @@ def run_smoke(
     *,
     reader: KtapReader,
     timeout: float | None = None,
-    on_stderr: Callable[[bytes], object] | None = None,
+    on_stdout: Callable[[bytes], None] | None = None,
+    on_stderr: Callable[[bytes], None] | None = None,
 ) -> list[TestResult]:
     """Run smoke tests in a guest; a test that was planned and did not report has failed.
 
@@ -49,6 +50,7 @@ def run_smoke(
         expression: Which tests, as `pytest -k` has it; "" for all.
         reader: Takes the results as they come.
         timeout: Seconds for all of them.
+        on_stdout: Takes the output in place of the reader, and passes it on.
         on_stderr: Takes what else is written.
 
     Raises:
@@ -59,7 +61,7 @@ def run_smoke(
         smoke_command_line(expression),
         timeout=timeout,
         env={"PYTHONPATH": _FOLDER},
-        on_stdout=reader.feed,
+        on_stdout=on_stdout or reader.feed,
         on_stderr=on_stderr,
     )
     return reader.close()

@@ -52,6 +52,16 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         find_kernel(str(tmp_path / "none"))
 
 
+def test_built_tree_has_headers_and_its_image(tmp_path: Path) -> None:
+    image = tmp_path / "arch/x86/boot/bzImage"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(bz_image())
+    with pytest.raises(KernelError, match=r"has no Module\.symvers: build it with"):
+        find_kernel(str(tmp_path))
+    (tmp_path / "Module.symvers").touch()
+    assert find_kernel(str(tmp_path)) == Kernel("6.9.1-test", image, None, tmp_path)
+
+
 def test_unknown_series_lists_the_known_ones() -> None:
     with pytest.raises(KernelError, match=r"6\.1, 6\.12, 7\.2"):
         find_kernel("5.10")

@@ -1,0 +1,1 @@
+"""The matrix: one command over kernels, executors, device profiles, faults and images."""
