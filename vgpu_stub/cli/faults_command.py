@@ -134,9 +134,7 @@ def list_command(server: ServerOption = None, as_json: JsonOption = False) -> No
 def add_command(
     rules: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[RULE...]", help="Like completion-lost:opcode=cuLaunchKernel,nth=3"
-        ),
+        typer.Argument(metavar="[RULE...]", help="Like completion-lost:opcode=cuMemAlloc,nth=3"),
     ] = None,
     file: FaultFileOption = None,
     server: ServerOption = None,
@@ -145,7 +143,7 @@ def add_command(
 
     Examples:
 
-        vgpu-stub faults add completion-lost:opcode=cuLaunchKernel,nth=3
+        vgpu-stub faults add completion-lost:opcode=cuMemAlloc,nth=3
 
         vgpu-stub faults add --server gpu worker-crash:process=python3 ring-slow:delay_ms=2
     """

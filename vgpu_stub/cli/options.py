@@ -129,7 +129,7 @@ FaultOption = Annotated[
     typer.Option(
         "--fault",
         metavar="RULE",
-        help="Inject a fault, such as completion-lost:opcode=cuLaunchKernel,nth=3; may be given"
+        help="Inject a fault, such as completion-lost:opcode=cuMemAlloc,nth=3; may be given"
         " several times. 'vgpu-stub faults kinds' lists what there is.",
     ),
 ]

@@ -122,7 +122,7 @@ def vm_command(
 
         vgpu-stub vm --image llm -- llama-server --list-devices
 
-        vgpu-stub vm --fault completion-lost:opcode=cuLaunchKernel -- python3 program.py
+        vgpu-stub vm --fault completion-lost:opcode=cuMemAlloc -- python3 program.py
 
         vgpu-stub vm --share . --kernel 6.1 -- python3 /mnt/host/my_cuda_program.py
 

@@ -154,8 +154,8 @@ _WORKER_KINDS: Final = (
         "ring-stuck",
         Point.EXECUTE,
         "The worker lives and takes no more commands until the rule is cleared.",
-        "calls that wait do so for VGPU_STUB_TIMEOUT_MS (10 s), then the library gives the channel"
-        " up: CUDA_ERROR_LAUNCH_TIMEOUT",
+        "calls that wait do so for ten seconds (VGPU_STUB_WATCHDOG), then the library gives the"
+        " channel up: CUDA_ERROR_LAUNCH_TIMEOUT",
     ),
     Kind(
         "worker-hang",
@@ -182,7 +182,7 @@ _WORKER_KINDS: Final = (
         "worker-start-failure",
         Point.WORKER,
         "No worker can be started for a new channel.",
-        "CHANNEL_CREATE fails with EAGAIN: cuInit says CUDA_ERROR_DEVICE_UNAVAILABLE",
+        "CHANNEL_CREATE fails with EAGAIN; without a VM, cuInit with CUDA_ERROR_NO_DEVICE",
         selectors=CHANNEL,
     ),
     Kind(

@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,6 +26,9 @@
 #define SPIN_ONE_CPU_NS 20000ull
 #define SLEEP_NS	500000000ull /* of one wait; the channel's health is checked in between */
 #define FULL_NAP_MAX_NS 1000000ull
+#define WATCHDOG_S	10ul /* VGPU_STUB_WATCHDOG where it is not set */
+#define WATCHDOG_MAX_S	86400ul
+#define LOST_NS		1000000000ull
 #define STRAYS_MAX	VGPU_CQ_ENTRIES /* a device that repeats itself is not worth a channel */
 
 static_assert(1u << SLOT_BITS == PENDING_SLOTS, "a slot number fits the low bits of a sequence");
@@ -32,6 +36,7 @@ static_assert(1u << SLOT_BITS == PENDING_SLOTS, "a slot number fits the low bits
 struct pending {
 	_Atomic uint64_t sequence; /* of the command that owns the slot, 0: nobody */
 	atomic_uint done;
+	uint64_t end; /* sq_head once the host has taken the command */
 	struct vgpu_reply reply;
 };
 
@@ -41,6 +46,7 @@ static const struct vgpu_host_counters *host_counters;
 static const struct vgpu_completion *completions;
 static uint8_t *slots;
 static uint64_t spin_ns;
+static uint64_t stuck_ns; /* 0: never give up */
 
 static pthread_mutex_t ring_lock = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
 static uint64_t sq_tail;			    /* ring_lock */
@@ -71,6 +77,23 @@ static inline void relax(void)
 #endif
 }
 
+static uint64_t watchdog_ns(void)
+{
+	const char *text = getenv("VGPU_STUB_WATCHDOG");
+	unsigned long seconds;
+	char *end;
+
+	if (!text || !*text)
+		return WATCHDOG_S * VGPU_NSEC_PER_SEC;
+	seconds = strtoul(text, &end, 10);
+	if (*end || seconds > WATCHDOG_MAX_S) {
+		vgpu_log_always("VGPU_STUB_WATCHDOG=%s is no number of seconds up to %lu", text,
+				WATCHDOG_MAX_S);
+		seconds = WATCHDOG_S;
+	}
+	return seconds * VGPU_NSEC_PER_SEC;
+}
+
 void vgpu_ring_open(void *channel)
 {
 	long processors;
@@ -90,6 +113,7 @@ void vgpu_ring_open(void *channel)
 		spin_ns = SPIN_GPU_NS;
 	else
 		spin_ns = processors > 1 ? SPIN_NS : SPIN_ONE_CPU_NS;
+	stuck_ns = watchdog_ns();
 	for (size_t i = 0; i < PENDING_SLOTS / 64; i++)
 		atomic_store(&free_slots[i], UINT64_MAX);
 	vgpu_refused_publish((void *)(base + VGPU_REFUSED_OFFSET),
@@ -140,6 +164,51 @@ static CUresult check_health(void)
 	if (status == CUDA_SUCCESS && !vgpu_transport->alive())
 		status = declare_dead(CUDA_ERROR_DEVICE_UNAVAILABLE, "the device is gone");
 	return status;
+}
+
+/* What one waiter has seen of the host's progress. */
+struct watch {
+	uint64_t end;	/* sq_head once the host has taken what is waited for */
+	uint64_t head;	/* as last seen */
+	uint64_t since; /* when the host was last seen to go on */
+	uint64_t owed;	/* when it was first seen asleep behind the command; 0: not yet */
+};
+
+static struct watch watch_for(uint64_t end)
+{
+	uint64_t head = __atomic_load_n(&control->sq_head, __ATOMIC_ACQUIRE);
+
+	return (struct watch){ .end = end, .head = head, .since = vgpu_now_ns() };
+}
+
+/*
+ * Gives up a channel that cannot answer any more. A kernel may run for as long as
+ * it likes: then the host has taken its command and does not sleep, or is busy with
+ * it. But a host that sleeps has completed all that it took, and one that is not
+ * busy takes what there is.
+ */
+static CUresult check_progress(struct watch *watch)
+{
+	uint64_t now = vgpu_now_ns();
+	uint64_t head = __atomic_load_n(&control->sq_head, __ATOMIC_ACQUIRE);
+	uint64_t lost_ns = stuck_ns < LOST_NS ? stuck_ns : LOST_NS;
+
+	if (!stuck_ns)
+		return CUDA_SUCCESS;
+	if ((int64_t)(head - watch->end) >= 0) {
+		if (!watch->owed && __atomic_load_n(&control->sq_sleeping, __ATOMIC_ACQUIRE))
+			watch->owed = now;
+		if (watch->owed && now - watch->owed > lost_ns)
+			return declare_dead(CUDA_ERROR_LAUNCH_TIMEOUT,
+					    "it forgot to complete a command");
+	} else if (head != watch->head ||
+		   __atomic_load_n(&host_counters->busy_since_ns, __ATOMIC_ACQUIRE)) {
+		watch->head = head;
+		watch->since = now;
+	} else if (now - watch->since > stuck_ns) {
+		return declare_dead(CUDA_ERROR_LAUNCH_TIMEOUT, "it takes no more commands");
+	}
+	return CUDA_SUCCESS;
 }
 
 CUresult vgpu_channel_error(void)
@@ -239,14 +308,18 @@ static void sleep_for_interrupt(void)
 }
 
 /* Waits for `done` after spinning was in vain. */
-static CUresult sleep_until(atomic_uint *done)
+static CUresult sleep_until(struct pending *waiter)
 {
+	struct watch watch = watch_for(waiter->end);
+	atomic_uint *done = &waiter->done;
 	CUresult status = CUDA_SUCCESS;
 
 	pthread_mutex_lock(&sleep_lock);
 	atomic_fetch_add(&parked, 1);
 	while (!atomic_load(done)) {
 		status = check_state();
+		if (status == CUDA_SUCCESS)
+			status = check_progress(&watch);
 		if (status != CUDA_SUCCESS)
 			break;
 		if (sleeping) {
@@ -269,9 +342,10 @@ static CUresult sleep_until(atomic_uint *done)
 	return atomic_load(done) ? CUDA_SUCCESS : status;
 }
 
-/* Waits for a flag that reap() sets. */
-static CUresult wait_until(atomic_uint *done)
+/* Waits until reap() has found the completion. */
+static CUresult wait_until(struct pending *waiter)
 {
+	atomic_uint *done = &waiter->done;
 	uint64_t deadline = 0;
 
 	for (unsigned int round = 0; !atomic_load_explicit(done, memory_order_acquire); round++) {
@@ -289,7 +363,7 @@ static CUresult wait_until(atomic_uint *done)
 		if (!deadline)
 			deadline = vgpu_now_ns() + spin_ns;
 		else if (vgpu_now_ns() > deadline)
-			return sleep_until(done);
+			return sleep_until(waiter);
 	}
 	return CUDA_SUCCESS;
 }
@@ -311,11 +385,13 @@ static CUresult wait_for_room(uint64_t room)
 	CUresult status = look_at_head();
 	uint64_t spin_deadline;
 	uint64_t nap_ns = 20000;
+	struct watch watch;
 
 	if (status != CUDA_SUCCESS || sq_tail - sq_head_seen + room <= VGPU_SQ_ENTRIES)
 		return status;
 	VGPU_COUNT(ring_full, 1);
 	spin_deadline = vgpu_now_ns() + spin_ns;
+	watch = watch_for(sq_tail);
 	for (;;) {
 		struct timespec nap;
 
@@ -328,6 +404,8 @@ static CUresult wait_for_room(uint64_t room)
 			continue;
 		}
 		status = check_health();
+		if (status == CUDA_SUCCESS)
+			status = check_progress(&watch);
 		if (status != CUDA_SUCCESS)
 			return status;
 		/* No interrupt tells that the host consumed slots: nap, longer each time. */
@@ -473,6 +551,7 @@ CUresult vgpu_submit_ticket(void *command, size_t bytes, const void *tail, size_
 	header->slots = (__u16)VGPU_SLOTS(bytes + tail_bytes);
 	header->flags = VGPU_COMMAND_COMPLETE | flags;
 	header->sequence = next_sequence++ << SLOT_BITS | slot;
+	pending[slot].end = sq_tail + begun_slots;
 	atomic_store(&pending[slot].done, 0);
 	atomic_store(&pending[slot].sequence, header->sequence);
 	memcpy(place, command, bytes);
@@ -495,7 +574,7 @@ bool vgpu_ticket_done(const struct vgpu_ticket *ticket)
 CUresult vgpu_wait(struct vgpu_ticket *ticket, struct vgpu_reply *reply)
 {
 	struct pending *waiter = &pending[ticket->slot];
-	CUresult status = wait_until(&waiter->done);
+	CUresult status = wait_until(waiter);
 
 	ticket->valid = 0;
 	/* On a dead channel nothing can arrive any more, so the slot may be reused. */
