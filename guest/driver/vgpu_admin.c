@@ -71,12 +71,16 @@ void vgpu_admin_cancel(struct vgpu_device *vgpu)
 	spin_unlock_irq(&vgpu->admin.lock);
 }
 
-/* The status of a completion: 0 or a positive errno, which the device may get wrong. */
+/*
+ * The status of a completion: 0 or a positive errno, which the device may get
+ * wrong. Some mean something else to our callers, and those above EHWPOISON are
+ * between parts of the kernel: user space, or signal handling, must not see them.
+ */
 static int vgpu_admin_errno(s32 status)
 {
-	if (status == ETIMEDOUT || status == ECANCELED)
-		return -EIO; /* these mean something else to our callers */
-	return status >= 0 && status < MAX_ERRNO ? -status : -EIO;
+	if (status == ETIMEDOUT || status == ECANCELED || status == EINTR)
+		return -EIO;
+	return status >= 0 && status <= EHWPOISON ? -status : -EIO;
 }
 
 static void vgpu_admin_answer(struct vgpu_admin *admin, u64 sequence, s32 status)
@@ -93,8 +97,8 @@ static void vgpu_admin_answer(struct vgpu_admin *admin, u64 sequence, s32 status
 
 /*
  * Hands completions to those who wait for them; says whether there were any.
- * An impossible index stops the admin channel: the next command times out, or
- * the device reports the error, and it is reset.
+ * An index before what was taken or beyond what was submitted stops the admin
+ * channel, and the watchdog resets the device.
  */
 bool vgpu_admin_drain(struct vgpu_device *vgpu)
 {
@@ -111,11 +115,12 @@ bool vgpu_admin_drain(struct vgpu_device *vgpu)
 	control = vgpu_admin_control(admin);
 	ring = admin->ring + VGPU_CQ_OFFSET;
 	tail = virt_load_acquire(&control->cq_tail); /* before the entries are read */
-	if (tail - admin->cq_head > vgpu->layout.cq_entries) {
+	if (tail - admin->cq_head > admin->sq_tail - admin->cq_head) {
 		dev_err_ratelimited(&vgpu->pdev->dev,
-				    "admin completions from %llu to %llu: impossible\n",
-				    admin->cq_head, tail);
+				    "admin completions from %llu to %llu of %llu: impossible\n",
+				    admin->cq_head, tail, admin->sq_tail);
 		admin->running = false;
+		mod_delayed_work(vgpu->workqueue, &vgpu->watchdog, 0);
 		goto out;
 	}
 	for (; admin->cq_head != tail; admin->cq_head++) {
@@ -144,6 +149,7 @@ static int vgpu_admin_submit(struct vgpu_device *vgpu, struct vgpu_command_heade
 	if (!admin->running || admin->sq_tail - admin->cq_head >=
 				       min(vgpu->layout.sq_entries, vgpu->layout.cq_entries)) {
 		spin_unlock_irq(&admin->lock);
+		mod_delayed_work(vgpu->workqueue, &vgpu->watchdog, 0); /* it finds out why */
 		return -EIO;
 	}
 	waiter->sequence = admin->sq_tail;

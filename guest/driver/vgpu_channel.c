@@ -167,7 +167,7 @@ struct vgpu_client *vgpu_client_create(struct vgpu_device *vgpu, struct inode *i
 	if (!err)
 		return client;
 
-	if (err == -ECANCELED)
+	if (err == -ECANCELED || err == -ETIMEDOUT)
 		err = vgpu_client_error(client);
 	vgpu_client_unclaim(client);
 put:
