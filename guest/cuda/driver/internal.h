@@ -387,6 +387,11 @@ void vgpu_image_close(struct vgpu_image *image);
 CUresult vgpu_image_read(const char *path, void **image, size_t *size);
 /* image_names.c: calls `visit` for the name of each kernel. */
 typedef void (*vgpu_visit_name)(const char *name, size_t length, void *data);
+/*
+ * image_parameters.c: sizes of the parameters of a kernel whose name ends at `at`, in a PTX
+ * text; their number, or UINT32_MAX where the text is not understood or `room` is too little.
+ */
+uint32_t vgpu_ptx_parameters(const char *at, uint32_t *sizes, uint32_t room);
 void vgpu_image_each_kernel(const struct vgpu_image *image, vgpu_visit_name visit, void *data);
 
 /* library.c: the function of a kernel (a CUkernel given as CUfunction) in the current context. */

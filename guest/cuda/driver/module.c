@@ -15,6 +15,7 @@
 #define NAME_MAX_BYTES (32u << 10)
 #define PARAMETER_BYTES_MAX (32u << 10) /* more than the 32764 that CUDA allows */
 #define BLOCK_THREADS_MAX   65536
+#define PARAMETERS_NOTED    256 /* of one kernel; the sizes of more are believed */
 
 struct global {
 	char *name;
@@ -29,6 +30,8 @@ struct vgpu_module {
 	char *names;	      /* of its kernels, each with its NUL; constant */
 	size_t name_bytes;
 	uint32_t name_count;
+	uint32_t *layouts; /* of each kernel: number and sizes of its parameters; constant */
+	size_t layout_words;
 	struct vgpu_function *functions;
 	struct global *globals;
 };
@@ -82,17 +85,45 @@ static CUresult load_image(struct vgpu_context *context, const struct vgpu_image
 	return status;
 }
 
+/* Notes how large the parameters of a kernel are, where the image is a text that says it. */
+static bool note_layout(struct vgpu_module *module, const char *after_name, bool text)
+{
+	uint32_t sizes[PARAMETERS_NOTED];
+	uint32_t count =
+		text ? vgpu_ptx_parameters(after_name, sizes, PARAMETERS_NOTED) : UINT32_MAX;
+	size_t words = 1 + (count == UINT32_MAX ? 0 : count);
+	uint32_t *longer =
+		realloc(module->layouts, (module->layout_words + words) * sizeof(*longer));
+
+	if (!longer)
+		return false;
+	module->layouts = longer;
+	longer += module->layout_words;
+	module->layout_words += words;
+	*longer++ = count;
+	if (words > 1)
+		memcpy(longer, sizes, (words - 1) * sizeof(*sizes));
+	return true;
+}
+
+struct naming {
+	struct vgpu_module *module;
+	bool text; /* the image is PTX */
+};
+
 /* Notes the name of a kernel of an image; gives up for good where memory has run out. */
 static void note_name(const char *name, size_t length, void *data)
 {
-	struct vgpu_module *module = data;
+	const struct naming *naming = data;
+	struct vgpu_module *module = naming->module;
 	char *longer = realloc(module->names, module->name_bytes + length + 1);
 
-	if (!longer) {
+	if (longer)
+		module->names = longer;
+	if (!longer || !note_layout(module, name + length, naming->text)) {
 		module->name_count = UINT32_MAX;
 		return;
 	}
-	module->names = longer;
 	memcpy(longer + module->name_bytes, name, length);
 	longer[module->name_bytes + length] = '\0';
 	module->name_bytes += length + 1;
@@ -120,7 +151,8 @@ static CUresult load(CUmodule *out, const void *data, struct vgpu_jit_log *log)
 	else
 		status = CUDA_ERROR_OUT_OF_MEMORY;
 	if (status == CUDA_SUCCESS)
-		vgpu_image_each_kernel(&image, note_name, module);
+		vgpu_image_each_kernel(&image, note_name,
+				       &(struct naming){ module, image.kind == VGPU_IMAGE_PTX });
 	vgpu_image_close(&image);
 	if (status == CUDA_SUCCESS) {
 		pthread_mutex_init(&module->lock, NULL);
@@ -230,6 +262,7 @@ static void discard(struct vgpu_module *module)
 		free(global);
 	}
 	free(module->names);
+	free(module->layouts);
 	pthread_mutex_destroy(&module->lock);
 	vgpu_pool_give(&modules, module);
 }
@@ -297,12 +330,42 @@ CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
 	return status;
 }
 
+/* What the image says of a kernel's parameters: a number and as many sizes, or NULL. */
+static const uint32_t *noted_layout(const struct vgpu_module *module, const char *name)
+{
+	const uint32_t *layout = module->layouts;
+	const char *noted = module->names;
+
+	if (module->name_count == UINT32_MAX)
+		return NULL;
+	for (uint32_t i = 0; i < module->name_count; i++) {
+		if (!strcmp(noted, name))
+			return *layout == UINT32_MAX ? NULL : layout;
+		noted += strlen(noted) + 1;
+		layout += 1 + (*layout == UINT32_MAX ? 0 : *layout);
+	}
+	return NULL;
+}
+
+/* Whether the device describes the parameters that the image declares. */
+static bool layout_agrees(const struct vgpu_function *function, const uint32_t *noted)
+{
+	if (!noted)
+		return true;
+	if (*noted != function->info.parameter_count)
+		return false;
+	for (uint32_t i = 0; i < *noted; i++)
+		if (noted[1 + i] != function->parameters[i].size)
+			return false;
+	return true;
+}
+
 /*
  * Copies what the device says of a kernel. A launch packs the caller's parameters as it says:
  * every one must lie in the block, which must fit a command.
  */
-static CUresult take_layout(struct vgpu_function *function, const struct vgpu_reply *reply,
-			    const void *told)
+static CUresult take_layout(struct vgpu_function *function, const uint32_t *noted,
+			    const struct vgpu_reply *reply, const void *told)
 {
 	struct vgpu_function_info *info = &function->info;
 	size_t layout_bytes;
@@ -323,6 +386,8 @@ static CUresult take_layout(struct vgpu_function *function, const struct vgpu_re
 		if ((uint64_t)place->offset + place->size > info->parameter_bytes)
 			goto impossible;
 	}
+	if (!layout_agrees(function, noted))
+		goto impossible;
 	return CUDA_SUCCESS;
 impossible:
 	vgpu_log("the device's reply about kernel %s is impossible", function->name);
@@ -353,7 +418,8 @@ static CUresult fetch_function(struct vgpu_module *module, const char *name, siz
 	function = vgpu_pool_take(&functions);
 	if (function) {
 		function->name = strdup(name);
-		status = function->name ? take_layout(function, &reply, scratch.address)
+		status = function->name ? take_layout(function, noted_layout(module, name), &reply,
+						      scratch.address)
 					: CUDA_ERROR_OUT_OF_MEMORY;
 	} else {
 		status = CUDA_ERROR_OUT_OF_MEMORY;

@@ -186,7 +186,7 @@ def reply_lies() -> Iterator[Case]:
     for name, what, data, expect in (
         ("count-ones", "2^32 - 1 parameters", _function(_ONES, 28, *right), Expect.REFUSED),
         ("count-many", "4000 parameters", _function(4000, 28, *right), Expect.REFUSED),
-        ("count-zero", "no parameters, in 28 bytes", _function(0, 28, *right), Expect.SURVIVED),
+        ("count-zero", "no parameters, in 28 bytes", _function(0, 28, *right), Expect.REFUSED),
         ("bytes-ones", "2^32 - 1 bytes of parameters", _function(4, _ONES, *right),
          Expect.REFUSED),
         ("bytes-many", "60000 bytes of parameters", _function(4, 60000, *right), Expect.REFUSED),
@@ -199,6 +199,11 @@ def reply_lies() -> Iterator[Case]:
          _function(4, 28, (_ONES - 3, 8), *right[1:]), Expect.REFUSED),
         ("size-ones", "a parameter of 2^32 - 1 bytes",
          _function(4, 28, (0, _ONES), *right[1:]), Expect.REFUSED),
+        ("size-large", "a parameter of 4000 bytes", _function(4, 4096, (0, 4000), *right[1:]),
+         Expect.REFUSED),
+        ("size-wide", "a parameter as large as all of them",
+         _function(4, 28, (0, 28), *right[1:]), Expect.REFUSED),
+        ("count-one", "one parameter of 28 bytes", _function(1, 28, (0, 28)), Expect.REFUSED),
         ("attributes", "attributes of -2^31", _function(4, 28, *right, sign=-1), Expect.SURVIVED),
     ):  # fmt: skip
         yield Case(
