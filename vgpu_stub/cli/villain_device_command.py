@@ -12,11 +12,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vgpu_qemu.kernels import DEFAULT_KERNEL
+from vgpu_qemu.progress import console_progress
+from vgpu_stub.cli.vm_command import AccelOption, KernelOption
 from vgpu_stub.harness.build import sanitized_libraries
 from vgpu_stub.villain.device.catalogue import cases
+from vgpu_stub.villain.device.driver import DriverVictim, GuestOptions
 from vgpu_stub.villain.device.library import PROGRAM, LibraryVictim
 from vgpu_stub.villain.device.lie import Case, Target, select
-from vgpu_stub.villain.device.result import Report, Result
+from vgpu_stub.villain.device.result import Report, Result, joined
 from vgpu_stub.villain.device.suite import run_suite
 from vgpu_stub.villain.registry import Verdict
 
@@ -43,6 +47,14 @@ def device_command(
         int, typer.Option(min=1, help="How often each lie is told, with other chance each time.")
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    library: Annotated[
+        bool, typer.Option("--library", help="Lie to the libraries alone, without a VM.")
+    ] = False,
+    driver: Annotated[
+        bool, typer.Option("--driver", help="Lie to the kernel driver alone, in a VM.")
+    ] = False,
+    kernel: KernelOption = DEFAULT_KERNEL,
+    accel: AccelOption = "auto",
     junit: Annotated[
         Path | None,
         typer.Option(dir_okay=False, metavar="FILE", help="Write the report as JUnit XML."),
@@ -54,7 +66,10 @@ def device_command(
     """Lie to the guest's side, and see that it neither crashes, hangs, leaks nor believes it.
 
     Libraries are built with address and undefined-behaviour sanitizers and lied to over the
-    device's socket, without a VM. The exit status is 1 where a lie FAILs or a guest is WEDGED.
+    device's socket, without a VM. The kernel driver is lied to in a VM whose kernel checks as much
+    as it can: it is bound, used by the libraries, reset and unbound for each lie.
+
+    The exit status is 1 where a lie FAILs or a guest is WEDGED.
 
     Examples:
 
@@ -64,7 +79,9 @@ def device_command(
 
         vgpu-stub villain device --only 'completion-*' --rounds 5 --seed 7
 
-        vgpu-stub villain device --only info-chance --seed 7 --verbose
+        vgpu-stub villain device --library --only info-chance --seed 7 --verbose
+
+        vgpu-stub villain device --driver --kernel 6.1 --junit reports/liar.xml
     """
     chosen = select(cases(), only or [])
     if not chosen:
@@ -82,8 +99,18 @@ def device_command(
             console.print(f"[{_STYLES[verdict]}]{verdict.value}[/] {result.id} ", end="")
             console.print(result.text, markup=False, highlight=False)
 
-    with LibraryVictim(sanitized_libraries(PROGRAM)) as victim:
-        report = run_suite(victim, chosen, seed=seed, rounds=rounds, done=show)
+    both = library == driver
+    reports: list[Report] = []
+    if library or both:
+        with LibraryVictim(sanitized_libraries(PROGRAM)) as libraries:
+            reports.append(run_suite(libraries, chosen, seed=seed, rounds=rounds, done=show))
+    if driver or both:
+        with (
+            console_progress() as progress,
+            DriverVictim(GuestOptions(kernel, accel), progress) as module,
+        ):
+            reports.append(run_suite(module, chosen, seed=seed, rounds=rounds, done=show))
+    report = joined(reports)
     if junit:
         report.write_junit(junit)
     if as_json:

@@ -55,6 +55,18 @@ def cuda_libraries() -> Path:
     return source / "build"
 
 
+def test_program(name: str) -> Path:
+    """A test program of the CUDA libraries, which it finds beside its folder.
+
+    Raises:
+        BuildError: This is no checkout, or the build failed.
+    """
+    libraries = cuda_libraries()
+    with Cache().lock("cuda-libraries"):
+        _make(["-C", str(GUEST / "cuda"), f"build/tests/{name}"], f"the program {name}")
+    return libraries / "tests" / name
+
+
 def sanitized_libraries(*programs: str) -> Path:
     """Folder with our CUDA libraries built with ASan and UBSan, and some of their test programs.
 

@@ -4,28 +4,39 @@
  * "SECONDS SOCKET" and, for each, calls the libraries in a child of its own: a device is
  * opened once in a process. The child says what each call returned ("call NAME STATUS") and
  * what was wrong with an answer that claimed success ("wrong TEXT"); the parent how the child
- * ended ("end exit N" or "end signal N"). Built with sanitizers, whose reports go to standard
- * error and make the child's exit status another than 0.
+ * ended ("end exit N" or "end signal N"). The socket "-" stands for /dev/vgpu0, whose own
+ * interface is called too. Built with sanitizers, whose reports go to standard error and
+ * make the child's exit status another than 0.
  */
 #include <dirent.h>
 #include <dlfcn.h>
-#include <math.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cuda.h>
 
-#define COUNT	   3000u
-#define BYTES	   (COUNT * sizeof(float))
-#define NVML_ARRAY 4u
-#define PROCESSES  118u /* that a device lists at most */
-#define PROPERTIES 4096u
+#include "vgpu_stub_abi.h"
+#include "vgpu_stub_uapi.h"
+
+#define COUNT	     3000u
+#define BYTES	     (COUNT * sizeof(float))
+#define NVML_ARRAY   4u
+#define PROCESSES    118u /* that a device lists at most */
+#define PROPERTIES   4096u
+#define NODE	     "/dev/vgpu0"
+#define PAGE	     4096u
+#define MEMORY_BYTES (300u << 10)
 
 static const char ptx[] =
 	".version 6.0\n"
@@ -82,6 +93,88 @@ static unsigned int open_descriptors(void)
 		count++;
 	closedir(folder);
 	return count;
+}
+
+/* The node of the kernel driver, without the libraries. */
+
+static int result(const char *name, int returned)
+{
+	/* Beyond are numbers that only parts of the kernel tell each other. */
+	check(returned >= 0 || errno <= EHWPOISON, "%s failed with %d", name, errno);
+	return say(name, returned < 0 ? errno : 0);
+}
+
+static void monitor(void)
+{
+	static struct vgpu_ioctl_device_status status;
+	int file = open(NODE, O_RDONLY | O_CLOEXEC);
+	void *info;
+
+	if (result("open monitor", file))
+		return;
+	result("ioctl DEVICE_STATUS", ioctl(file, VGPU_IOCTL_DEVICE_STATUS, &status));
+	info = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, file, (off_t)VGPU_MMAP_INFO);
+	if (!result("mmap info", info == MAP_FAILED ? -1 : 0))
+		munmap(info, PAGE);
+	close(file);
+}
+
+static void use_channel(int file, uint8_t *channel, void *memory)
+{
+	struct vgpu_channel_control *control = (void *)channel;
+	struct vgpu_command_header *header = (void *)(channel + VGPU_SQ_OFFSET);
+	struct vgpu_ioctl_register request = {
+		.address = (uintptr_t)memory,
+		.length = MEMORY_BYTES,
+		.access = VGPU_REGISTER_READ | VGPU_REGISTER_WRITE,
+	};
+	struct vgpu_ioctl_wait wait = { .timeout_ns = 300000000 };
+	struct vgpu_ioctl_unregister unregister;
+	struct pollfd watched = { .fd = file, .events = POLLIN };
+
+	result("ioctl REGISTER", ioctl(file, VGPU_IOCTL_REGISTER, &request));
+	unregister = (struct vgpu_ioctl_unregister){ .registration = request.registration };
+	for (uint32_t i = 1; i <= 3; i++) {
+		*header++ = (struct vgpu_command_header){
+			.slots = 1,
+			.flags = VGPU_COMMAND_COMPLETE,
+			.sequence = i,
+		};
+		header = (void *)(channel + VGPU_SQ_OFFSET + i * VGPU_SLOT_BYTES);
+		__atomic_store_n(&control->cq_waiting, 1, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&control->sq_tail, i, __ATOMIC_SEQ_CST);
+		result("ioctl DOORBELL", ioctl(file, VGPU_IOCTL_DOORBELL));
+		wait.cq_tail = i - 1;
+		result("ioctl WAIT", ioctl(file, VGPU_IOCTL_WAIT, &wait));
+		result("poll", poll(&watched, 1, 50));
+	}
+	result("ioctl UNREGISTER", ioctl(file, VGPU_IOCTL_UNREGISTER, &unregister));
+	/* What is left is for close(). */
+	result("ioctl REGISTER", ioctl(file, VGPU_IOCTL_REGISTER, &request));
+}
+
+static void node(void)
+{
+	struct vgpu_ioctl_channel_info info;
+	void *memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
+	void *channel;
+	int file;
+
+	monitor();
+	file = open(NODE, O_RDWR | O_CLOEXEC);
+	if (memory == MAP_FAILED || result("open", file))
+		return;
+	if (!result("ioctl CHANNEL_INFO", ioctl(file, VGPU_IOCTL_CHANNEL_INFO, &info))) {
+		channel = mmap(NULL, info.channel_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file,
+			       (off_t)VGPU_MMAP_CHANNEL);
+		if (!result("mmap", channel == MAP_FAILED ? -1 : 0)) {
+			use_channel(file, channel, memory);
+			munmap(channel, info.channel_bytes);
+		}
+	}
+	close(file);
+	munmap(memory, MEMORY_BYTES);
 }
 
 /* NVML, which has no header of NVIDIA's here: what is called, as nvml.h declares it. */
@@ -391,7 +484,12 @@ int main(void)
 		if (!child) {
 			alarm(seconds);
 			setvbuf(stdout, NULL, _IOLBF, 0);
-			setenv("VGPU_STUB_SOCKET", path, 1);
+			if (strcmp(path, "-")) {
+				setenv("VGPU_STUB_SOCKET", path, 1);
+			} else {
+				unsetenv("VGPU_STUB_SOCKET");
+				node();
+			}
 			management();
 			driver();
 			runtime(library);

@@ -62,6 +62,22 @@ class Told:
         """Calls that returned an error."""
         return sum(status != 0 for _, status in self.calls)
 
+    def take(self, line: str) -> bool:
+        """Take a line of the program; True when it is the last about this child."""
+        word, _, rest = line.partition(" ")
+        if word == "call":
+            name, _, status = rest.rpartition(" ")
+            self.calls.append((name, int(status)))
+        elif word == "wrong":
+            self.wrong.append(rest)
+        elif word == "end":
+            kind, _, number = rest.partition(" ")
+            if kind == "signal":
+                self.signal = int(number)
+            else:
+                self.status = int(number)
+        return word == "end"
+
 
 class LibraryVictim:
     """The libraries as victims, behind one lying server; a context manager."""
@@ -166,29 +182,11 @@ class LibraryVictim:
                 self._start()
                 break
             *lines, rest = (rest + data).split(b"\n")
-            if any(self._take(told, line.decode(errors="replace")) for line in lines):
+            if any(told.take(line.decode(errors="replace")) for line in lines):
                 break
         self._errors.seek(0)
         told.report = self._errors.read().decode(errors="replace")
         return told
-
-    @staticmethod
-    def _take(told: Told, line: str) -> bool:
-        """Take a line of the program; True when it is the last about this child."""
-        word, _, rest = line.partition(" ")
-        if word == "call":
-            name, _, status = rest.rpartition(" ")
-            told.calls.append((name, int(status)))
-        elif word == "wrong":
-            told.wrong.append(rest)
-        elif word == "end":
-            kind, _, number = rest.partition(" ")
-            if kind == "signal":
-                told.signal = int(number)
-            else:
-                told.status = int(number)
-            return True
-        return False
 
 
 class _ClosingGpu(LyingGpu):

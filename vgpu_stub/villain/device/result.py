@@ -125,3 +125,9 @@ class Report:
 
 def _name(target: Target) -> str:
     return (target.name or "").lower()
+
+
+def joined(reports: Sequence[Report]) -> Report:
+    """One report of several, which have the same seed."""
+    results = [result for report in reports for result in report.results]
+    return Report(reports[0].seed, results, sum(report.seconds for report in reports))
