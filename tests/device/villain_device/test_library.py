@@ -39,7 +39,7 @@ _FOUND: Final = {
     "result-module-link-ones",
     "channel-cq-tail-over",
     "channel-cq-tail-back",
-    "channel-sq-head-ones-kept",
+    "channel-cq-tail-ones-kept",
     "status-used-over-total",
     "admin-status-negative",
     "completion-status-unknown",
