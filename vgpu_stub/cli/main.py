@@ -11,6 +11,7 @@ import typer
 from vgpu_host.control import ControlError
 from vgpu_host.ptx_files import PtxFileError
 from vgpu_qemu.errors import LauncherError, VmTimeoutError
+from vgpu_stub.cli.build_module_command import build_module_command
 from vgpu_stub.cli.doctor_command import doctor_command
 from vgpu_stub.cli.exec_command import exec_command
 from vgpu_stub.cli.explain_command import explain_command
@@ -51,6 +52,7 @@ typer_app.command("replay")(replay_command)
 typer_app.add_typer(ptx_app)
 typer_app.command("fuzz")(fuzz_command)
 typer_app.add_typer(villain_app)
+typer_app.command("build-module")(build_module_command)
 typer_app.command("doctor")(doctor_command)
 typer_app.command("model")(model_command)
 

@@ -59,6 +59,22 @@ TimeoutOption = Annotated[
 ]
 
 
+def own_drivers(values: Sequence[Path] | None) -> tuple[Path, ...] | None:
+    """The kernel modules that `--driver` names; None where our driver is wanted.
+
+    Raises:
+        typer.BadParameter: There is no such file, or 'none' is not alone.
+    """
+    if not values:
+        return None
+    if list(values) == [Path("none")]:
+        return ()
+    for path in values:
+        if not path.is_file():
+            raise typer.BadParameter(f"--driver {path}: there is no such file")
+    return tuple(values)
+
+
 def run_in_guest(vm: Vm, command: Sequence[str]) -> int:
     """Run a command with its output on ours; returns its exit status."""
     result = vm.run(
@@ -105,6 +121,14 @@ def vm_command(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Show this folder at /mnt/host."),
     ] = None,
+    driver: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE|none",
+            help="Have the guest load this kernel module in place of our driver (several times for"
+            " several, in this order); 'none' for no driver.",
+        ),
+    ] = None,
     console_log: ConsoleOption = None,
     timeout: TimeoutOption = None,
     stats: Annotated[
@@ -124,6 +148,8 @@ def vm_command(
 
         vgpu-stub vm --fault completion-lost:opcode=cuMemAlloc -- python3 program.py
 
+        vgpu-stub vm --driver my_driver/build/*/my_driver.ko -- dmesg
+
         vgpu-stub vm --share . --kernel 6.1 -- python3 /mnt/host/my_cuda_program.py
 
         vgpu-stub vm
@@ -141,6 +167,7 @@ def vm_command(
         identity,
         image,
         record=record,
+        drivers=own_drivers(driver),
     )
     settings = replace(settings, faults=fault_rules(fault, faults))
     snapshot: dict[str, Any] | None = None

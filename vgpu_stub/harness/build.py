@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from vgpu_host.nvrtc import NvrtcError, compile_ptx
@@ -133,6 +134,39 @@ def driver(kernel: Kernel) -> Path:
 
     key = content_key(_RECIPE, kernel.release, str(headers), *inputs)
     return Cache().get("driver", key, build) / DRIVER_NAME
+
+
+def own_modules(folder: Path, kernel: Kernel) -> list[Path]:
+    """Kernel modules built for a guest kernel from somebody's sources, next to those.
+
+    The folder is one that `make -C KERNEL M=FOLDER` builds. It stays as it is, but for the modules
+    in `build/RELEASE`; sources may include the ABI's headers.
+
+    Args:
+        folder: With sources and a Kbuild or a Makefile.
+        kernel: The kernel that is to load them.
+
+    Raises:
+        BuildError: The kernel has no headers, the folder no Kbuild, or the build failed.
+    """
+    if kernel.headers_dir is None:
+        raise BuildError(f"there are no headers of kernel {kernel.release} to build a module with")
+    if not any((folder / name).is_file() for name in ("Kbuild", "Makefile")):
+        raise BuildError(f"{folder} has neither a Kbuild nor a Makefile that says what to build")
+    target = folder / "build" / kernel.release
+    with TemporaryDirectory(prefix="vgpu-module-") as temporary:
+        work = Path(temporary) / folder.absolute().name
+        shutil.copytree(folder, work, ignore=shutil.ignore_patterns("build", ".*", "*.o", "*.ko"))
+        include = f"KCFLAGS=-I{GUEST / 'include'}"
+        _make(
+            ["-C", str(kernel.headers_dir), f"M={work}", include, "modules"],
+            f"the module in {folder} for {kernel.release}",
+        )
+        modules = sorted(work.glob("*.ko"))
+        if not modules:
+            raise BuildError(f"the Kbuild of {folder} names no module (obj-m)")
+        target.mkdir(parents=True, exist_ok=True)
+        return [Path(shutil.copy(module, target / module.name)) for module in modules]
 
 
 def guests() -> None:

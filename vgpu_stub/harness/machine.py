@@ -27,7 +27,10 @@ GUEST_FILES: Final = "/opt/vgpu-stub"
 
 @dataclass(frozen=True)
 class GuestSettings:
-    """What a command says about the virtual machine."""
+    """What a command says about the virtual machine.
+
+    `drivers` are the kernel modules that the guest loads at start; None for ours.
+    """
 
     kernel: str = DEFAULT_KERNEL
     accel: str = "auto"
@@ -42,6 +45,7 @@ class GuestSettings:
     record: Path | None = None
     kernel_arguments: tuple[str, ...] = ()
     boot_timeout: float = 90.0
+    drivers: tuple[Path, ...] | None = None
 
 
 def guest_files(libraries: Path) -> list[OverlayFile]:
@@ -68,8 +72,9 @@ def running_vm(
         DeviceServerError: The device server did not start, or ended and took QEMU with it.
     """
     libraries = cuda_libraries()
-    kernel = find_kernel(settings.kernel, progress=progress)
-    module = driver(kernel)
+    drivers = settings.drivers
+    if drivers is None:
+        drivers = (driver(find_kernel(settings.kernel, progress=progress)),)
     with DeviceServer(
         options,
         shared=True,
@@ -84,7 +89,7 @@ def running_vm(
             cpus=settings.cpus,
             memory_mib=settings.memory_mib,
             vfio_user_sockets=[server.device_socket],
-            drivers=[module],
+            drivers=drivers,
             overlay=guest_files(libraries),
             shared_folder=settings.share,
             timeout=settings.timeout,

@@ -37,7 +37,7 @@ class VgpuSettings:
     image: str = "cuda"
     executor: str = "auto"
     profile: str = "sm_61"
-    gpu_memory: int = 256
+    gpu_memory: int = 1024
     accel: str = "auto"
     cpus: int = 2
     memory: int = 1024
