@@ -41,7 +41,7 @@ test-gpu: setup cuda workloads ## Run the tests on a physical GPU
 	$(BIN)/pytest -m gpu tests
 
 fuzz: setup cuda ## Fuzz everything for some minutes: device, rings, parsers, driver, PTX programs
-	for target in messages registers rings images; do \
+	for target in messages registers rings races images; do \
 		$(BIN)/vgpu-stub fuzz $$target --seconds 30 --jobs 0 --keep || exit 1; done
 	$(MAKE) --no-print-directory --silent -C guest/cuda fuzzers
 	guest/cuda/build/fuzz/images -s 30

@@ -12,8 +12,12 @@ import random
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 from vgpu_stub.fuzz.operations import Operation, from_json, to_json
+
+#: Sequences that a process keeps; those that come later have less and less that is new.
+MOST: Final = 1000
 
 
 class Corpus:
@@ -41,7 +45,7 @@ class Corpus:
     def consider(self, operations: Sequence[Operation], ends: Sequence[str]) -> bool:
         """Keep a sequence that had a new succession of ends; returns whether it had."""
         new = {*pairwise(ends)} - self._seen
-        if not new:
+        if not new or len(self._kept) >= MOST:
             return False
         self._seen |= new
         self._kept.append(list(operations))

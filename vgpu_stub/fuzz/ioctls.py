@@ -21,7 +21,7 @@ from vgpu_qemu.vm import Vm
 from vgpu_stub.harness.build import GUEST, BuildError
 from vgpu_stub.harness.device_server import DeviceServer
 from vgpu_stub.harness.kernel_log import find_problems
-from vgpu_stub.harness.machine import GuestSettings, running_vm
+from vgpu_stub.harness.machine import GUEST_FILES, GuestSettings, running_vm
 
 _PROGRAM: Final = "/tmp/fuzz-ioctls"
 _MEMORY_BYTES: Final = 256 << 20
@@ -33,7 +33,17 @@ _RELEASED: Final = (
     f" grep -q '^0/' {_DEVICE}/channels && exit 0; sleep 0.05; done;"
     f" cat {_DEVICE}/registered_bytes {_DEVICE}/channels; exit 1"
 )
-_WORKS: Final = "cd /opt/vgpu-stub/smoke && python3 -m pytest -q -p no:cacheprovider test_ring.py"
+#: A context, memory, and everything given back again, as the next program would do it.
+_WORKS: Final = f"""cd {GUEST_FILES}/smoke && python3 -c '
+import vgpu_abi as abi
+from vgpu_channel import Channel
+with Channel() as channel:
+    (context, *_) = channel.call(abi.Opcode.CONTEXT_CREATE, 0, 0).result
+    made = channel.call(abi.Opcode.MEMORY_ALLOCATE, 4096, context=context)
+    assert made.status == 0, made
+    freed = channel.call(abi.Opcode.MEMORY_FREE, made.result[0], context=context)
+    assert freed.status == 0, freed
+'"""
 _KCOV: Final = "test -e /sys/kernel/debug/kcov"
 _RATE: Final = re.compile(r"(\d+) cases in \d+ s \((\d+) cases a second\)")
 
@@ -134,7 +144,7 @@ def fuzz_guest(vm: Vm, server: DeviceServer, program: Path, settings: IoctlSetti
     failures += _not_released(vm, server)
     works = vm.run(_WORKS, timeout=_GRACE_S)
     if works.status:
-        failures.append(f"the device does not work afterwards:\n{works.stdout.decode()[-2000:]}")
+        failures.append(f"the device does not work afterwards:\n{works.stderr.decode()[-2000:]}")
     counted = _RATE.search(output)
     cases, rate = (int(counted[1]), int(counted[2])) if counted else (0, 0)
     coverage = vm.run(_KCOV).status == 0

@@ -242,7 +242,7 @@ class Registers:
         if isinstance(operation, Write):
             region, offset = _place(operation.region, operation.offset)
             gpu.region_write(region, offset, operation.data[: _SIZES[region] - offset])
-            return f"write {region.name} {offset:x}" if region == 0 else f"write {region.name}"
+            return f"write {region.name}{_register_name(region, offset)}"
         if isinstance(operation, MapDma):
             return self._map_dma(client, operation)
         if isinstance(operation, SetIrqs):
@@ -339,6 +339,11 @@ class Registers:
 
 
 _CREATE: Final = abi.COMMANDS[abi.Opcode.CHANNEL_CREATE].fields.pack(1, 1, 1, 0, b"after")
+
+
+def _register_name(region: RegionIndex, offset: int) -> str:
+    """Tells registers apart, but not all that may be an offset."""
+    return f" {offset:x}" if region is RegionIndex.BAR0 and offset in _REGISTERS else ""
 
 
 def _place(region: int, offset: int) -> tuple[RegionIndex, int]:

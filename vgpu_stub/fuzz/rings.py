@@ -73,7 +73,7 @@ class Rings:
         self._logs.start()
         options = ExecutorOptions("software", memory_bytes=DEVICE_BYTES, threads=1, watchdog_s=0.5)
         self._executor = make_executor(options)
-        self._memory = mmap.mmap(-1, abi.CHANNEL_STRIDE)
+        self._memory = self._channel_memory()
         self._guest_fd = os.memfd_create("fuzz-registered", os.MFD_CLOEXEC)
         os.ftruncate(self._guest_fd, REGISTERED_BYTES)
         self._guest = mmap.mmap(self._guest_fd, REGISTERED_BYTES)
@@ -112,10 +112,12 @@ class Rings:
         )
         drain.interrupt_fd = self._interrupt_fd
         program = _Program(self, drain, session, registrations)
+        program.lied = self.before()
         try:
             for operation in operations:
                 program.perform(operation)
                 self._logs.check()
+            self.after()
             program.settle()
         except RingError as error:
             program.ring_error(error)
@@ -132,6 +134,16 @@ class Rings:
         self._check_free()
         self._descriptors.check()
         return program.ends
+
+    def before(self) -> bool:
+        """Called when a program begins; returns whether its ring is anybody else's to write."""
+        return False
+
+    def after(self) -> None:
+        """Called when a program has submitted all."""
+
+    def _channel_memory(self) -> mmap.mmap:
+        return mmap.mmap(-1, abi.CHANNEL_STRIDE)
 
     def _register(self, registrations: Registrations, number: int, access: int) -> None:
         extent = Extent(0, 0, REGISTERED_BYTES)
@@ -171,7 +183,7 @@ class _Program:
         self._answered: set[int] = set()
         self._contexts = 0
         #: Whether the guest has said what the ring does not hold.
-        self._lied = False
+        self.lied = False
         self._results: dict[str, list[int]] = {name: [] for name in _RESULTS.values()}
         self.ends: list[str] = []
 
@@ -186,7 +198,7 @@ class _Program:
         elif isinstance(operation, SetWord):
             self._set_word(operation)
         elif isinstance(operation, WriteSlot):
-            self._lied = True
+            self.lied = True
             offset = operation.offset % abi.CHANNEL_STRIDE
             data = operation.data[: abi.CHANNEL_STRIDE - offset]
             self._memory[offset : offset + len(data)] = data
@@ -218,7 +230,7 @@ class _Program:
         body = body[: abi.COMMAND_MAX_SLOTS * abi.SLOT_BYTES - abi.COMMAND_HEADER.size]
         slots = -(-(abi.COMMAND_HEADER.size + len(body)) // abi.SLOT_BYTES)
         self._make_room(slots)
-        self._lied |= bool(command.slots)
+        self.lied |= bool(command.slots)
         self._contexts += command.opcode == abi.Opcode.CONTEXT_CREATE
         sequence = len(self._opcodes) + 1
         self._opcodes[sequence] = command.opcode
@@ -262,7 +274,7 @@ class _Program:
         offset = abi.CHANNEL_CONTROL_OFFSETS.get(operation.member)
         if offset is None:
             return
-        self._lied |= operation.member in ("sq_tail", "sq_head", "cq_tail", "cq_head")
+        self.lied |= operation.member in ("sq_tail", "sq_head", "cq_tail", "cq_head")
         size = 8 if operation.member in ("sq_tail", "sq_head", "cq_tail", "cq_head") else 4
         place = abi.CONTROL_OFFSET + offset
         value = operation.value & (1 << 8 * size) - 1
@@ -289,20 +301,20 @@ class _Program:
     def _reap(self) -> None:
         words = self._control.words64
         tail = words[self._control.cq_tail_index]
-        if self._lied and tail - self._reaped > abi.CQ_ENTRIES:
+        if self.lied and tail - self._reaped > abi.CQ_ENTRIES:
             return
         for index in range(self._reaped, tail):
             place = abi.CQ_OFFSET + (index & (abi.CQ_ENTRIES - 1)) * 64
             sequence, status, flags, *results = abi.COMPLETION.unpack_from(self._memory, place)
             self._take(sequence, status, flags, results)
         self._reaped = tail
-        if not self._lied:
+        if not self.lied:
             words[self._control.cq_head_index] = tail
 
     def _take(self, sequence: int, status: int, flags: int, results: list[int]) -> None:
         opcode = self._opcodes.get(sequence)
         if opcode is None or sequence in self._answered:
-            if not self._lied:
+            if not self.lied:
                 raise Finding("a completion that nobody awaits", f"sequence {sequence}")
             return
         self._answered.add(sequence)
@@ -319,7 +331,7 @@ class _Program:
         deadline = time.monotonic() + _SETTLE_S
         while True:
             self._step()
-            answered = self._lied or len(self._answered) == len(self._opcodes)
+            answered = self.lied or len(self._answered) == len(self._opcodes)
             if answered and not self._drain.step():
                 return
             if time.monotonic() > deadline:
@@ -328,7 +340,7 @@ class _Program:
 
     def ring_error(self, error: RingError) -> None:
         """A ring that is impossible ends the channel; only a lie makes it so."""
-        if not self._lied:
+        if not self.lied:
             raise Finding("an honest ring is called impossible", str(error)) from error
         self.ends.append("ring error")
 

@@ -11,6 +11,7 @@ from vgpu_stub.fuzz.target import Target
 _PLACES: Final = {
     "messages": "vgpu_stub.fuzz.messages:Messages",
     "rings": "vgpu_stub.fuzz.rings:Rings",
+    "races": "vgpu_stub.fuzz.races:Races",
     "images": "vgpu_stub.fuzz.images:Images",
     "registers": "vgpu_stub.fuzz.registers:Registers",
 }
