@@ -18,6 +18,7 @@ from vgpu_stub.cli.explain_command import explain_command
 from vgpu_stub.cli.faults_command import faults_app
 from vgpu_stub.cli.fuzz_command import fuzz_command
 from vgpu_stub.cli.matrix_command import matrix_command
+from vgpu_stub.cli.metrics_command import metrics_command
 from vgpu_stub.cli.model_command import model_command
 from vgpu_stub.cli.monitor_command import monitor_command
 from vgpu_stub.cli.ptx_command import ptx_app
@@ -45,6 +46,7 @@ typer_app.command("exec")(exec_command)
 typer_app.command("smoke")(smoke_command)
 typer_app.command("matrix")(matrix_command)
 typer_app.command("monitor")(monitor_command)
+typer_app.command("metrics")(metrics_command)
 typer_app.add_typer(faults_app, name="faults")
 typer_app.command("explain")(explain_command)
 typer_app.command("record")(record_command)
