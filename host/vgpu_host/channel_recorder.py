@@ -165,6 +165,7 @@ class ChannelRecorder(Hook):
             if not self._synchronous:
                 self._note_wait(command)
             proceed(command)
+            self._spool.put(HEAD.pack(0, Kind.EXECUTED, monotonic_ns()))
             return
         decoded = decode(command.data)
         reads, writes = self._memory_of(decoded)
@@ -181,6 +182,7 @@ class ChannelRecorder(Hook):
         self._current, self._writes = decoded, writes
         copied = self._session.bytes_to_host
         proceed(command)
+        self._spool.put(HEAD.pack(0, Kind.EXECUTED, monotonic_ns()))
         # Nobody was told how it went, and a command that failed has written nothing.
         if self._session.bytes_to_host != copied:
             self._record_outputs(command.sequence)

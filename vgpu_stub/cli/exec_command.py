@@ -27,6 +27,7 @@ from vgpu_stub.cli.options import (
     ProfileChoice,
     ProfileOption,
     RecordOption,
+    TraceOption,
     WatchdogOption,
     executor_options,
     fault_rules,
@@ -35,6 +36,7 @@ from vgpu_stub.cli.report import print_account, print_faults
 from vgpu_stub.harness.build import cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer
 from vgpu_stub.harness.program import device_variables, program_environment
+from vgpu_stub.harness.timeline import traced
 
 
 def run_program(command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -68,6 +70,7 @@ def exec_command(
     fidelity: FidelityOption = False,
     fidelity_report: FidelityReportOption = None,
     record: RecordOption = None,
+    trace: TraceOption = None,
     fault: FaultOption = None,
     faults: FaultFileOption = None,
     image: Annotated[
@@ -107,7 +110,8 @@ def exec_command(
         with console_progress() as progress:
             sandbox = Sandbox(image, progress=progress)
     with (
-        DeviceServer(options, shared=False, record=record, faults=rules) as server,
+        traced(trace, record) as kept,
+        DeviceServer(options, shared=False, record=kept, faults=rules) as server,
         FindingsDisplay(server.reports, options.checks, check_report) as findings,
     ):
         environment = program_environment(server.device_socket, libraries)

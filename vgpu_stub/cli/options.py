@@ -117,6 +117,15 @@ RecordOption = Annotated[
         " replay.",
     ),
 ]
+TraceOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        dir_okay=False,
+        help="Write a timeline of commands, kernels, copies and answers for Perfetto"
+        " (ui.perfetto.dev).",
+    ),
+]
 ImageOption = Annotated[
     str,
     typer.Option(

@@ -29,6 +29,7 @@ from vgpu_stub.harness.replay.steps import (
     RegisterStep,
     steps_of,
 )
+from vgpu_stub.harness.timeline import write_timeline
 from vgpu_stub.monitor.text import format_bytes
 from vgpu_stub.recording.errors import RecordingError
 from vgpu_stub.recording.reader import Recording
@@ -106,6 +107,15 @@ def replay_command(
     listing: Annotated[
         bool, typer.Option("--list", help="Show what was recorded, decoded, and play nothing.")
     ] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            metavar="OUT",
+            help="Write what was recorded as a timeline for Perfetto (ui.perfetto.dev) and play"
+            " nothing.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     junit: Annotated[
         Path | None,
@@ -127,10 +137,16 @@ def replay_command(
         vgpu-stub replay add.vgpurec --list
 
         vgpu-stub replay add.vgpurec --compare software software,general
+
+        vgpu-stub replay add.vgpurec --trace add.json
     """
     try:
         if listing:
             _list(file, as_json=as_json)
+            return
+        if trace:
+            with Recording(file) as recording:
+                print(f"{trace}: {write_timeline(recording, trace)} events")
             return
         report = _play(file, executor, comparison, memory, ReplaySettings(direct, pace, timeout))
     except RecordingError as error:

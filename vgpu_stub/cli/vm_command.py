@@ -30,12 +30,14 @@ from vgpu_stub.cli.options import (
     ProfileChoice,
     ProfileOption,
     RecordOption,
+    TraceOption,
     WatchdogOption,
     executor_options,
     fault_rules,
 )
 from vgpu_stub.cli.report import print_account, print_faults
 from vgpu_stub.harness.machine import GuestSettings, running_vm
+from vgpu_stub.harness.timeline import traced
 
 KernelOption = Annotated[
     str,
@@ -109,6 +111,7 @@ def vm_command(
     fidelity: FidelityOption = False,
     fidelity_report: FidelityReportOption = None,
     record: RecordOption = None,
+    trace: TraceOption = None,
     fault: FaultOption = None,
     faults: FaultFileOption = None,
     identity: IdentityOption = None,
@@ -166,14 +169,14 @@ def vm_command(
         timeout,
         identity,
         image,
-        record=record,
         drivers=own_drivers(driver),
+        faults=fault_rules(fault, faults),
     )
-    settings = replace(settings, faults=fault_rules(fault, faults))
     snapshot: dict[str, Any] | None = None
     with (
         console_progress() as progress,
-        running_vm(options, settings, progress) as (vm, server),
+        traced(trace, record) as kept,
+        running_vm(options, replace(settings, record=kept), progress) as (vm, server),
         FindingsDisplay(server.reports, options.checks, check_report) as findings,
     ):
         status = run_in_guest(vm, command) if command else vm.shell()

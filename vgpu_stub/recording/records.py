@@ -52,6 +52,7 @@ class Kind(IntEnum):
     ADMIN_DONE = 15  #: JSON: its completion
     FAULT = 16  #: JSON: an injected fault happened
     NOTE = 17  #: JSON: what could not be recorded
+    EXECUTED = 18  #: the worker is done with the last COMMAND, though a GPU may still work on it
 
 
 class Record(NamedTuple):
