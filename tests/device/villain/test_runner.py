@@ -11,7 +11,7 @@ from vgpu_stub.villain import registry
 from vgpu_stub.villain.guest.runner import Settings, run_attacks
 from vgpu_stub.villain.registry import Outcome, Verdict
 
-pytestmark = pytest.mark.device
+pytestmark = [pytest.mark.device, pytest.mark.xdist_group("villain_runner")]
 
 MODULE = "tests.device.villain.shams"
 

@@ -154,7 +154,7 @@ def _create_and_destroy(scene: Scene) -> None:
     _SECTION,
     "There are CHANNEL_COUNT channels.",
     "forty more at a time work, or say EAGAIN; their workers go with the reset",
-    covers=["4.3"],
+    covers=["4.3", "5.2"],
     harm=Harm.DEVICE,
     deadline_s=25.0,
 )
