@@ -7,6 +7,7 @@ happens now; what then happens is the function of that kind in `commands`, `comp
 from __future__ import annotations
 
 import ctypes
+import logging
 import select
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +28,14 @@ from vgpu_stub.abi import generated as abi
 from vgpu_stub.faults import Injector, Point, Rule
 from vgpu_stub.faults.points import TO_DEVICE, TO_HOST
 
+_log = logging.getLogger(__name__)
+
 #: Least time between two reports, so that a rule that fires always does not flood the link.
 _REPORT_INTERVAL_NS: Final = 10_000_000
 #: Commands whose opcode is remembered until they complete.
 _REMEMBERED: Final = 2 * abi.CQ_ENTRIES
 #: Changed copies of guest memory that are kept: a GPU may read one after the command is done.
-_KEPT: Final = 16
+_KEPT: Final = 2
 _NAP_S: Final = 0.00005
 
 #: Takes totals by rule id (seen, fired, last_fired_ns) and what fired last, in words.
@@ -123,9 +126,12 @@ class FaultHook(Hook):
         """Wait until the stream of a copy has reached it, holding up the ring."""
         layout = abi.COMMANDS[command.opcode]
         fields = layout.fields.unpack_from(command.data, HEADER_BYTES)
-        poll = self._session.wait_for_stream(fields[layout.field_names.index("stream")])
-        while not poll():
-            sleep(_NAP_S)
+        try:
+            poll = self._session.wait_for_stream(fields[layout.field_names.index("stream")])
+            while not poll():
+                sleep(_NAP_S)
+        except CudaError as error:  # the copy was refused, and that is reported already
+            _log.info("%s has nothing to wait for: %s", layout.name, error)
 
     def keep(self, data: bytearray) -> int:
         """Address of a copy of data, which outlives the copy that now is made from there."""
@@ -190,6 +196,8 @@ class FaultHook(Hook):
 
     def complete(self, completion: Completion, proceed: Callable[[Completion], None]) -> None:
         """Faults of completions."""
+        if completion.status:  # nothing was copied that could be changed
+            self._changes.pop(completion.sequence, None)
         self._change_data(completion.sequence)
         overtaken, self.overtaken = self.overtaken, []
         rule = self._fires(Point.COMPLETE, self._opcodes.pop(completion.sequence, None))

@@ -128,6 +128,22 @@ def test_data_in_the_ring_is_corrupted_silently(copies: Copies, faults: FaultCon
     assert flipped(copies.device_data(), PATTERN) == 2
 
 
+def test_copy_that_is_refused_changes_nothing_and_the_channel_goes_on(
+    copies: Copies, faults: FaultControl
+) -> None:
+    fault = faults.inject("data-corrupted", direction="to_host", bits=9)
+    no_stream = (copies.pointer, 0, SIZE, 1, 777)
+    channel = copies.channel
+    channel.submit(Opcode.COPY_DEVICE_TO_HOST, *no_stream, context=copies.context, flags=0)
+    assert channel.wait(channel.submit(Opcode.NOP)).status == 400
+    assert fault.wait_fired() == 1
+    fault.clear()
+    faults.inject("dma-short", opcode="COPY_DEVICE_TO_HOST")
+    sequence = channel.submit(Opcode.COPY_DEVICE_TO_HOST, *no_stream, context=copies.context)
+    assert channel.wait(sequence).status == 400
+    assert channel.wait(channel.submit(Opcode.NOP)).status == 0
+
+
 def test_same_seed_corrupts_the_same_bits(copies: Copies, faults: FaultControl) -> None:
     found = []
     for _ in range(2):

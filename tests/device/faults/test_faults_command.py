@@ -11,17 +11,19 @@ import pytest
 from vgpu_stub.abi.generated import Opcode
 from vgpu_stub.driver import GuestChannel
 from vgpu_stub.faults import KINDS
+from vgpu_stub.harness.build import GUEST, workloads
 from vgpu_stub.harness.control import FaultControl
 from vgpu_stub.harness.device_server import DeviceServer
 
 pytestmark = pytest.mark.device
 
+PROGRAMS = GUEST / "workloads/programs.py"
 COMMAND = "from vgpu_stub.cli.main import app; app()"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, command: str = "faults") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", COMMAND, "faults", *arguments],
+        [sys.executable, "-c", COMMAND, command, *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -61,3 +63,19 @@ def test_wrong_rule_or_server_is_refused(server: DeviceServer) -> None:
     nobody = run("list", "--server", "nobody")
     assert nobody.returncode == 1
     assert server.folder.name in nobody.stderr
+
+
+def test_program_is_run_with_faults_and_told_what_became_of_them() -> None:
+    workloads()
+    program = ("--", sys.executable, str(PROGRAMS), "vector_add")
+    options = ("--executor", "software", "--gpu-memory", "256M")
+    failed = run(*options, "--fault", "out-of-memory", *program, command="exec")
+    assert failed.returncode != 0
+    assert "CUDA_ERROR_OUT_OF_MEMORY" in failed.stdout + failed.stderr
+    assert "vgpu-stub: fault 1 out-of-memory: seen 1, fired 1\n" in failed.stderr
+
+
+def test_wrong_rule_on_the_command_line_runs_nothing() -> None:
+    refused = run("--fault", "out-of-memori", "--", "echo", "ran", command="exec")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "out-of-memory" in refused.stderr
