@@ -182,7 +182,11 @@ static bool vgpu_admin_forget(struct vgpu_admin *admin, struct vgpu_admin_waiter
 	return answered;
 }
 
-/* Rings the doorbell once more where the device sleeps in front of commands: it was lost. */
+/*
+ * Looks after a command that is not answered: rings the doorbell once more where
+ * the device sleeps in front of it, and has the watchdog see whether the device
+ * is still there, which it does by itself only while there are channels.
+ */
 static void vgpu_admin_nudge(struct vgpu_device *vgpu)
 {
 	struct vgpu_admin *admin = &vgpu->admin;
@@ -201,6 +205,7 @@ static void vgpu_admin_nudge(struct vgpu_device *vgpu)
 	spin_unlock_irq(&admin->lock);
 	if (asleep)
 		vgpu_ring_doorbell(vgpu, 0);
+	mod_delayed_work(vgpu->workqueue, &vgpu->watchdog, 0);
 	vgpu_exit(vgpu, section);
 }
 

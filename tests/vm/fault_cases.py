@@ -24,7 +24,7 @@ NVML_NOT_SUPPORTED: Final = -3
 GPU_IS_LOST: Final = 15
 
 #: How soon libcuda gives up on a channel that does not answer, in this test.
-_SOON: Final = {"VGPU_STUB_TIMEOUT_MS": "1000"}
+_SOON: Final = {"VGPU_STUB_WATCHDOG": "1"}
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,8 @@ CASES: Final = (
         "device-lost",
         "nvml",
         GPU_IS_LOST,
+        log="the device is gone",
         recovery="reset",
-        limit_s=20,
-        parameters={"admin_timeout_ms": 1500},
     ),
     # Registers.
     _administered("config-ones", "rebind", errno.EINVAL, then=NO_DEVICE, recovery="rescan"),
