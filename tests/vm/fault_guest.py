@@ -1,8 +1,8 @@
 """Runs in the guest: what programs and administrators do while a device has faults.
 
-Reads requests from a FIFO, one JSON object a line, and forks a child for each, so that the
-interpreter and numpy start once. A child that waits writes `<id>.ready` and goes on once `<id>.go`
-is there; its answer is `<id>.json`.
+Its argument is the device's PCI address. It reads requests from a FIFO, one JSON object a line, and
+forks a child for each, so that the interpreter and numpy start once. A child that waits writes
+`<id>.ready` and goes on once `<id>.go` is there; its answer is `<id>.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from cuda_driver import CudaError, Driver
 
 FOLDER = Path("/tmp/faults")
-ADDRESS = "0000:00:05.0"
+ADDRESS = sys.argv[1]
 DEVICE = Path("/sys/bus/pci/devices") / ADDRESS
 DRIVER = Path("/sys/bus/pci/drivers/vgpu_stub")
 NODE = Path("/dev/vgpu0")

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.vm.fault_cases import CASES, SHORT, FaultCase
+from tests.vm.fault_cases import CASES, DEVICE_UNAVAILABLE, SHORT, FaultCase
 from vgpu_host.executors.options import ExecutorOptions
+from vgpu_qemu.command_line import ROOT_PORT_DEVICE_ADDRESS
 from vgpu_qemu.kernels import DEFAULT_KERNEL, SUPPORTED
 from vgpu_qemu.progress import silent
 from vgpu_qemu.vm import Vm
@@ -33,6 +34,8 @@ BAD_WORDS = re.compile(
     r"BUG[: ]|WARNING: |Oops|general protection|blocked for more than|rcu.*stall|Call Trace|"
     r"KASAN|scheduling while atomic|possible recursive|soft lockup|nobody cared"
 )
+#: Its guest has the device behind a root port, which reports PCI Express errors.
+ROOT_PORT_KERNEL = "7.2"
 PARAMETERS = "/sys/module/vgpu_stub/parameters"
 
 
@@ -63,9 +66,9 @@ class Guest:
         assert result.status == 0, f"{line!r} ended with {result.status}: {output}"
         return output
 
-    def serve(self) -> None:
+    def serve(self, address: str) -> None:
         self._vm.put(PROGRAM, "/tmp/fault_guest.py")
-        self.shell("setsid python3 /tmp/fault_guest.py > /tmp/fault_guest.log 2>&1 &")
+        self.shell(f"setsid python3 /tmp/fault_guest.py {address} > /tmp/fault_guest.log 2>&1 &")
         self._await("serving", 30)
 
     def start(self, scenario: str, **request: Any) -> int:
@@ -90,6 +93,12 @@ class Guest:
 
     def do(self, scenario: str, limit_s: float = 20.0, **request: Any) -> dict[str, Any]:
         return self.answer(self.start(scenario, **request), limit_s)
+
+    def pcie_error(self, error: str) -> None:
+        """Have the root port report an error of the link."""
+        line = f"pcie_aer_inject_error port0 {error}"
+        said = self._vm.qmp.execute("human-monitor-command", {"command-line": line})
+        assert said.startswith("OK"), said
 
     def begin_log(self, rule: str) -> None:
         """Mark in the kernel log where a case begins."""
@@ -130,9 +139,11 @@ class Guest:
 @pytest.fixture(scope="module")
 def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     options = ExecutorOptions("software", memory_bytes=256 << 20)
-    with running_vm(options, GuestSettings(kernel=request.param), silent) as (vm, server):
+    root_port = request.param == ROOT_PORT_KERNEL
+    settings = GuestSettings(kernel=request.param, root_port=root_port)
+    with running_vm(options, settings, silent) as (vm, server):
         found = Guest(vm, server)
-        found.serve()
+        found.serve(ROOT_PORT_DEVICE_ADDRESS if root_port else "0000:00:05.0")
         yield found
 
 
@@ -174,6 +185,35 @@ def run_case(guest: Guest, case: FaultCase) -> dict[str, Any]:
     if case.then is not None:
         assert guest.do("add")["outcome"] == case.then
     return fault.state
+
+
+@pytest.mark.parametrize("guest", [ROOT_PORT_KERNEL], indirect=True, scope="module")
+def test_a_fatal_pcie_error_ends_programs_and_a_rescan_helps(guest: Guest) -> None:
+    guest.begin_log("SDN")
+    number = guest.start("running_add", seconds=8)
+    guest.ready(number)
+    guest.pcie_error("SDN")
+    guest.go(number)
+    assert guest.answer(number, 20)["outcome"] == DEVICE_UNAVAILABLE
+    assert guest.do("rescan")["outcome"] == "live"
+    assert guest.do("add")["outcome"] == "right"
+    log = guest.log("SDN")
+    assert "SDES" in log
+    assert not BAD_WORDS.search(log), log
+
+
+@pytest.mark.parametrize("guest", [ROOT_PORT_KERNEL], indirect=True, scope="module")
+@pytest.mark.parametrize("error", ["RCVR", "COMP_TIME"])
+def test_pcie_errors_that_leave_the_link_intact_do_no_harm(guest: Guest, error: str) -> None:
+    guest.begin_log(error)
+    number = guest.start("running_add", seconds=1)
+    guest.ready(number)
+    guest.pcie_error(error)
+    guest.go(number)
+    assert guest.answer(number, 20)["outcome"] == "right"
+    log = guest.log(error)
+    assert "PCIe Bus Error" in log
+    assert not BAD_WORDS.search(log), log
 
 
 def test_every_kind_has_a_case() -> None:

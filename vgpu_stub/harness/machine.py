@@ -46,6 +46,8 @@ class GuestSettings:
     kernel_arguments: tuple[str, ...] = ()
     boot_timeout: float = 90.0
     drivers: tuple[Path, ...] | None = None
+    #: Put the device behind a PCI Express root port; see `VmConfig`.
+    root_port: bool = False
 
 
 def guest_files(libraries: Path) -> list[OverlayFile]:
@@ -96,6 +98,7 @@ def running_vm(
             console_log=settings.console_log,
             kernel_arguments=settings.kernel_arguments,
             boot_timeout=settings.boot_timeout,
+            root_port=settings.root_port,
         )
         with Vm(config, progress=progress) as vm:
             try:
