@@ -21,6 +21,7 @@ from vgpu_qemu.packages import SID, TRIXIE, Archive, Suites
 from vgpu_qemu.progress import Progress, silent
 from vgpu_qemu.pycuda_wheel import pycuda_key, pycuda_packages
 from vgpu_qemu.runtime import Runtime, fetch_runtime
+from vgpu_qemu.wheels import GUEST_WHEELS, wheel_packages
 
 _BASE_PACKAGES = [
     "base-files",
@@ -160,7 +161,7 @@ def build_root_image(
         _RECIPE,
         [content.packages, content.alone, content.suites.names, _UNWANTED, _ALTERNATIVES],
         image_file("rootfs"),
-        pycuda_key() if content.with_pycuda else "",
+        [pycuda_key(), GUEST_WHEELS] if content.with_pycuda else "",
     )
     answer = f"image-{variant}-{recipe}"
     known = cache.recall(answer)
@@ -177,7 +178,8 @@ def build_root_image(
                 archive.unpack(closure, tree, what=f"guest image {variant!r}")
                 if content.with_pycuda:
                     site = tree / "usr/lib/python3/dist-packages"
-                    shutil.copytree(pycuda_packages(cache, progress), site, dirs_exist_ok=True)
+                    for packages in (pycuda_packages, wheel_packages):
+                        shutil.copytree(packages(cache, progress), site, dirs_exist_ok=True)
                 shutil.copy2(tree / "usr/bin/busybox", entry / "busybox")
                 progress(f"finishing guest image {variant!r}", None)
                 finish_tree(tree)

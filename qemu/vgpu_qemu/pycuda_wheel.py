@@ -21,6 +21,7 @@ from vgpu_qemu.errors import ImageError
 from vgpu_qemu.packages import TRIXIE, Archive
 from vgpu_qemu.progress import Progress, silent
 from vgpu_qemu.runtime import Runtime, fetch_runtime
+from vgpu_qemu.wheels import download_wheels, unpack_wheels
 
 PYTHON = "python3.13"
 PYCUDA = "pycuda==2026.1"
@@ -54,14 +55,11 @@ def pycuda_packages(cache: Cache, progress: Progress = silent) -> Path:
         with cache.scratch() as work:
             progress("fetching pycuda and CUDA headers", None)
             wheels = work / "wheels"
-            _pip_download(wheels, CUDA_HEADERS)
-            _pip_download(wheels, PURE_DEPENDENCIES)
+            fetched = download_wheels(wheels, [*CUDA_HEADERS, *PURE_DEPENDENCIES])
             wheel = _build_wheel(work, wheels, cache, progress)
             directory.mkdir()
-            for path in [wheel, *wheels.glob("*.whl")]:
-                if not path.name.startswith("nvidia_"):
-                    with zipfile.ZipFile(path) as archive:
-                        archive.extractall(directory)
+            kept = [path for path in fetched if not path.name.startswith("nvidia_")]
+            unpack_wheels([wheel, *kept], directory)
 
     return cache.get("pycuda", pycuda_key(), build)
 
@@ -80,19 +78,6 @@ def pycuda_key() -> str:
     ).stdout
     inputs = (PYCUDA, CUDA_HEADERS, PURE_DEPENDENCIES, _BUILD_PACKAGES, _SITE_CONFIGURATION)
     return content_key(_RECIPE, inputs, version)
-
-
-def _pip_download(directory: Path, requirements: Sequence[str]) -> None:
-    platforms = ["manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64"]
-    _step(
-        [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
-            *("--only-binary", ":all:", "--python-version", "3.13", "--dest", str(directory)),
-            *(f"--platform={platform}" for platform in [*platforms, "any"]),
-            *requirements,
-        ],
-        "fetching " + ", ".join(requirements),
-    )
 
 
 def _build_wheel(work: Path, wheels: Path, cache: Cache, progress: Progress) -> Path:

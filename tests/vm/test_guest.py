@@ -19,6 +19,7 @@ from vgpu_stub.fuzz.ioctls import IoctlSettings, build_program, fuzz_guest
 from vgpu_stub.harness.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.harness.machine import GuestSettings, running_vm
 from vgpu_stub.harness.replay.runs import replays
+from vgpu_stub.models.writer import write_model
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(300)]
 
@@ -106,6 +107,17 @@ def test_every_program_gives_the_right_answer(machine: Machine) -> None:
         ),
         True,
     )
+
+
+def test_a_resident_model_gives_numpys_tokens(machine: Machine, tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    write_model(model, "1m", "q4_k", 3, lambda what, part: None)
+    machine[0].put(model, "/tmp/model.gguf")
+    workload = "python3 /opt/vgpu-stub/workloads/llm_resident /tmp/model.gguf"
+    report = json.loads(guest(machine[0], f"{workload} --check --tokens 6 --json"))
+    assert report["verdict"] == "RESIDENT"
+    assert report["check"]["tokens_right"]
+    assert (report["bytes_per_token"], report["fallbacks"]) == (4, [])
 
 
 def test_killed_process_is_released_and_another_goes_on(machine: Machine) -> None:
