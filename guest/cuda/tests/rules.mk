@@ -21,4 +21,5 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/engine.c tests/fuzz/engine.h \
 		$(FUZZED_images:%=$(BUILD)/fuzz/driver/%.o)
 	$(CC) $(FLAGS) $(FUZZ_CFLAGS) -Idriver $(filter %.c %.o,$^) -o $@ -ldl
 
+.PRECIOUS: $(BUILD)/fuzz/driver/%.o
 .PHONY: fuzzers
