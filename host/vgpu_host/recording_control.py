@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -25,7 +25,7 @@ class RecordingControl:
     """The recording of a device server: none, or one at a time."""
 
     def __init__(
-        self, devices: Callable[[], Sequence[VirtualGpu]], described: dict[str, object]
+        self, devices: Callable[[], Sequence[VirtualGpu]], described: Mapping[str, object]
     ) -> None:
         """Nothing is recorded until `start`.
 

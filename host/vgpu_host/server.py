@@ -84,7 +84,9 @@ class DeviceServer:
         self._ended: deque[Snapshot] = deque(maxlen=_REMEMBERED_CHANNELS)
         self._made = 0
         self._faults = FaultTable(self._devices_now, faults)
-        self.recording = RecordingControl(self._devices_now, {"options": asdict(pool.options)})
+        vendor, model = identity
+        described = {"options": asdict(pool.options), "identity": f"{vendor:04x}:{model:04x}"}
+        self.recording = RecordingControl(self._devices_now, described)
         self._record = record
         self._traces = RingTraces(self._devices_now)
         self._telemetry = Telemetry(pool.device_info(), self._devices_now, gpu)

@@ -12,6 +12,8 @@ import pytest
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.abi.generated import Opcode
+from vgpu_stub.driver import GuestDriver
+from vgpu_stub.harness.device_server import DeviceServer
 from vgpu_stub.harness.replay.player import play
 from vgpu_stub.harness.replay.report import DifferenceKind, ReplayReport
 from vgpu_stub.harness.replay.runs import ReplaySettings, compare, replay, replays
@@ -20,6 +22,7 @@ from vgpu_stub.recording import records
 from vgpu_stub.recording.container import BlockReader, BlockWriter
 from vgpu_stub.recording.reader import Recording
 from vgpu_stub.recording.records import HEAD, Kind, Record
+from vgpu_stub.vfio_user import RegionIndex, RemoteError
 
 from .conftest import OPTIONS
 from .guest import SCENARIOS
@@ -64,7 +67,7 @@ def test_a_device_answers_as_it_did_over_its_socket(recorded: Path) -> None:
             for channel in recording.channels.values()
             for record in channel.records
         )
-    assert report.commands == played > 80
+    assert sum(each.commands for each in report.channels[: len(SCENARIOS) + 1]) == played > 80
 
 
 def test_two_settings_are_compared_with_each_other(recorded: Path) -> None:
@@ -144,6 +147,36 @@ def test_a_command_that_does_not_complete_ends_its_channel(recorded: Path, tmp_p
     assert report.first.command == "MEMORY_ALLOCATE(size=4096)"
     assert report.channels[0].difference_count == 1
     assert report.channels[1].difference_count == 0
+
+
+def test_config_space_and_registers_are_compared(tmp_path: Path) -> None:
+    path = tmp_path / "config.vgpurec"
+    options = ExecutorOptions("software", memory_bytes=64 << 20, threads=1)
+    with (
+        DeviceServer(options, shared=False, record=path, identity="10de:2331") as server,
+        GuestDriver.connect(server.device_socket) as driver,
+    ):
+        assert driver.client.region_read(RegionIndex.CONFIG, 0, 4) == bytes.fromhex("de103123")
+        driver.client.region_write(RegionIndex.CONFIG, 0x10, b"\xff" * 4)
+        assert driver.client.region_read(RegionIndex.CONFIG, 0x10, 4) == bytes.fromhex("0000ffff")
+        driver.write(abi.REG_SCRATCH, 77)
+        assert driver.read(abi.REG_SCRATCH) == 77
+        with pytest.raises(RemoteError):
+            driver.client.region_read(RegionIndex.CONFIG, 4096, 4)
+    report = replay(path)
+    no_differences(report)
+    (accesses,) = report.channels
+    assert accesses.title == "client 1: config space and registers"
+    assert accesses.commands >= 10
+
+    def change(_: int, record: Record) -> bytes | None:
+        return record.payload.replace(bytes.fromhex("de103123"), bytes.fromhex("de100000"))
+
+    changed = replay(rewrite(path, tmp_path / "changed", change))
+    assert changed.difference_count == 1
+    assert changed.first
+    assert changed.first.command == "REGION_READ(CONFIG 0x0, 4 bytes)"
+    assert (changed.first.expected, changed.first.actual) == ("de100000", "de103123")
 
 
 def test_copies_of_memory_that_nothing_has_written_are_flagged(recorded: Path) -> None:

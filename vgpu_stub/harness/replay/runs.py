@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_stub.harness.device_server import DeviceServer
+from vgpu_stub.harness.replay.accesses import play_accesses
 from vgpu_stub.harness.replay.player import play
 from vgpu_stub.harness.replay.report import ReplayReport
 from vgpu_stub.harness.replay.targets import DeviceTarget, ExecutorTarget, Target
@@ -50,8 +51,11 @@ def replay(
     """
     settings = settings or ReplaySettings()
     with Recording(path) as recording:
-        with _target(options or recorded_options(recording), settings) as target:
+        identity = recording.start.get("identity")
+        with _target(options or recorded_options(recording), settings, identity) as target:
             report, _ = play(recording, target, pace=settings.pace, timeout_s=settings.timeout_s)
+            if isinstance(target, DeviceTarget):
+                report.channels += play_accesses(recording, target.socket)
         return report
 
 
@@ -110,12 +114,14 @@ def describe(options: ExecutorOptions) -> str:
 
 
 @contextmanager
-def _target(options: ExecutorOptions, settings: ReplaySettings) -> Iterator[Target]:
+def _target(
+    options: ExecutorOptions, settings: ReplaySettings, identity: str | None = None
+) -> Iterator[Target]:
     name = describe(options)
     if settings.direct:
         yield ExecutorTarget(options, name)
         return
-    with DeviceServer(options, shared=False) as server:
+    with DeviceServer(options, shared=False, identity=identity) as server:
         target = DeviceTarget(server.device_socket, name, synchronous=options.name == "software")
         try:
             yield target

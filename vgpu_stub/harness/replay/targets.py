@@ -216,14 +216,14 @@ class DeviceTarget:
         """Use a running device server; each device of a recording connects on its own."""
         self.name = name
         self.synchronous = synchronous
-        self._socket = socket
+        self.socket = socket
         self._drivers: dict[str, GuestDriver] = {}
 
     def open_channel(self, device: str, channel: int, name: str) -> DeviceChannel:
         """The same channel of the device that stands for the recorded one."""
         driver = self._drivers.get(device)
         if driver is None:
-            driver = self._drivers[device] = GuestDriver.connect(self._socket)
+            driver = self._drivers[device] = GuestDriver.connect(self.socket)
         return DeviceChannel(driver, driver.open_channel(channel, name))
 
     def close(self) -> None:
