@@ -68,6 +68,12 @@ def test_lies_do_no_harm(victim: DriverVictim) -> None:
     assert victim.boots == 1
 
 
+@pytest.mark.timeout(240)
+def test_lies_leave_nothing_allocated(victim: DriverVictim) -> None:
+    result = victim.finish()
+    assert result.verdict is Verdict.PASS, result.text
+
+
 def test_a_truthful_device_works_after_all_of_them(victim: DriverVictim) -> None:
     told, log = victim.tell(Lie(), 30)
     assert (told.failures, told.wrong) == (0, []), log

@@ -108,6 +108,9 @@ class Believer:
         verdict = Verdict.FAIL if round_number else Verdict.PASS
         return Result(case.id, "2", Target.LIBRARY, round_number, verdict, "why\nmore", 0.5)
 
+    def finish(self) -> Result:
+        return Result("memory-kept", "4", Target.LIBRARY, 0, Verdict.PASS, "", 0.1)
+
 
 def test_a_report_counts_and_names_what_failed(tmp_path: Path) -> None:
     seen: list[Result] = []
@@ -116,10 +119,11 @@ def test_a_report_counts_and_names_what_failed(tmp_path: Path) -> None:
     assert report.failed
     found = json.loads(report.to_json())
     assert found["seed"] == 4
-    assert found["verdicts"] == {"PASS": 1, "FAIL": 1}
+    assert found["verdicts"] == {"PASS": 2, "FAIL": 1}
+    assert found["results"][-1]["id"] == "memory-kept"
     report.write_junit(tmp_path / "junit.xml")
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
-    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert (suite.get("tests"), suite.get("failures")) == ("3", "1")
     failure = suite.find("testcase/failure")
     assert failure is not None
     assert failure.get("message") == "why"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,16 @@ fi
 echo {mark}
 dmesg -c
 """
+#: What the module has allocated and not freed, as SLUB knows it: cache, number, caller.
+_ALLOCATIONS: Final = r"""
+cd /sys/kernel/debug/slab || exit 1
+for cache in kmalloc-*; do
+    awk -v cache=$cache '/^ *[0-9]+ /{n = $1} /\[vgpu_stub\]/{if (n) {print cache, n, $1; n = 0}}' \
+        $cache/alloc_traces
+done
+"""
+#: Reading every allocation of a kernel takes long under emulation.
+_ALLOCATIONS_S: Final = 180.0
 
 
 @dataclass(frozen=True)
@@ -171,9 +182,29 @@ class DriverVictim:
             told.take(line)
         return told, log
 
+    def finish(self) -> Result:
+        """Whether the module holds more now than after it had been used once."""
+        start = monotonic()
+        try:
+            grown = self._allocations() - self._held
+        except LauncherError as error:
+            verdict, text = Verdict.WEDGED, f"the guest does not say what is allocated: {error}"
+        else:
+            verdict = Verdict.FAIL if grown else Verdict.PASS
+            text = "; ".join(f"{count} more of {caller}" for caller, count in grown.items())
+        return Result("memory-kept", "4", Target.DRIVER, 0, verdict, text, monotonic() - start)
+
     def lines(self, command: str) -> Sequence[str]:
         """Lines of what a command prints in the guest."""
         return self._vm.run(command, timeout=_ANSWER_S).stdout.decode(errors="replace").splitlines()
+
+    def _allocations(self) -> Counter[str]:
+        done = self._vm.run(_ALLOCATIONS, timeout=_ALLOCATIONS_S).check()
+        held: Counter[str] = Counter()
+        for line in done.stdout.decode(errors="replace").splitlines():
+            cache, count, caller = line.split()
+            held[f"{cache} from {caller}"] += int(count)
+        return held
 
     def _examine(self, case: Case) -> tuple[Verdict, str]:
         """What became of a guest whose command did not come back; it is replaced."""
@@ -220,6 +251,8 @@ class DriverVictim:
         )
         self._vm = self._machine.enter_context(Vm(config, progress=self._progress))
         self._vm.run(_SETUP, timeout=_ANSWER_S).check()
+        self.tell(Lie(), _GRACE_S)
+        self._held = self._allocations()
 
     def _close(self) -> None:
         self._machine.close()

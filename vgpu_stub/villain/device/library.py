@@ -129,6 +129,9 @@ class LibraryVictim:
             monotonic() - start,
         )
 
+    def finish(self) -> None:
+        """Nothing: every child's leaks are looked for when it ends."""
+
     def tell(self, lie: Lie, seconds: float) -> Told:
         """Have a child meet a device that tells a lie."""
         self._workers.lie = self._lie = lie

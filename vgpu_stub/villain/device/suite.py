@@ -18,6 +18,10 @@ class Victim(Protocol):
         """Tell a lie and judge what came of it."""
         ...
 
+    def finish(self) -> Result | None:
+        """Look for what all the lies have left behind."""
+        ...
+
 
 def skipped(case: Case, target: Target, round_number: int) -> Result | None:
     """The result of a lie that is not for a target; None where it is."""
@@ -51,4 +55,8 @@ def run_suite(
             result = victim.try_case(case, seed, round_number)
             results.append(result)
             done(result)
+    last = victim.finish()
+    if last:
+        results.append(last)
+        done(last)
     return Report(seed, results, monotonic() - start)
