@@ -217,11 +217,14 @@ def _start(template: WorkerTemplate) -> tuple[PooledWorker, bytes]:
         LinkClosedError: The template has ended.
         WorkerUnavailableError: The worker has.
     """
-    link, theirs = WorkerLink.pair()
+    try:
+        link, theirs = WorkerLink.pair()
+    except OSError as error:
+        raise WorkerUnavailableError(f"no link to a worker can be made: {error}") from error
     with theirs:
         try:
             pid, pidfd = template.fork(theirs)
-        except LinkClosedError:
+        except (LinkClosedError, WorkerUnavailableError):
             link.close()
             raise
     worker = PooledWorker(pid, pidfd, link)

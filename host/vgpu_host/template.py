@@ -26,7 +26,7 @@ from vgpu_host.executors.options import ExecutorOptions, make_executor
 from vgpu_host.logs import configure_logging
 from vgpu_host.process import die_with_parent
 from vgpu_host.worker import run_worker
-from vgpu_stub.device.worker_link import LinkClosedError, WorkerLink
+from vgpu_stub.device.worker_link import LinkClosedError, WorkerLink, WorkerUnavailableError
 
 _log = logging.getLogger(__name__)
 _EXPECTED_ENDS: Final = (0, -signal.SIGKILL)
@@ -58,11 +58,15 @@ class WorkerTemplate:
 
         Raises:
             LinkClosedError: The template has ended.
+            WorkerUnavailableError: There is no descriptor for the worker; it ends with its link.
         """
         self._link.send("fork", [link.fileno()])
         answer = self._link.receive()
         if answer is None:
             raise LinkClosedError("the template said nothing")
+        if not answer.fds:
+            # The kernel drops what finds no room, and says nothing.
+            raise WorkerUnavailableError("the device server has no descriptors left")
         (pidfd,) = answer.fds
         return int(answer.arguments["pid"]), pidfd
 

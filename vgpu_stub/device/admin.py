@@ -287,7 +287,12 @@ class AdminChannel:
             if self._epoch != epoch:
                 worker.kill()
                 return
-            self._channels.create(channel, vector, pid, text, worker, complete)
+            try:
+                self._channels.create(channel, vector, pid, text, worker, complete)
+            except OSError as error:
+                _log.error("channel %d: %s", channel, error)
+                worker.kill()
+                complete(errno.EAGAIN)
 
     def _take_worker(self, channel: int, pid: int, process: str) -> WorkerProcess:
         rule = self._faults.fires(Point.WORKER, channel=channel, pid=pid, process=process)

@@ -140,7 +140,18 @@ class ChannelTable:
     def create(
         self, number: int, vector: int, pid: int, name: str, worker: WorkerProcess, done: Done
     ) -> None:
-        """Attach a worker to a free channel."""
+        """Attach a worker to a free channel.
+
+        Raises:
+            OSError: There are no descriptors for it; nothing has changed.
+        """
+        interrupt_fd = self._vector_eventfd(vector)
+        try:
+            kick_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        except OSError:
+            if interrupt_fd is not None:
+                os.close(interrupt_fd)
+            raise
         offset = channel_offset(number)
         self._memory[offset : offset + abi.CHANNEL_STRIDE] = bytes(abi.CHANNEL_STRIDE)
         channel = Channel(
@@ -149,7 +160,7 @@ class ChannelTable:
             pid,
             name,
             worker,
-            os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
+            kick_fd,
             ControlPage(self._memory, offset),
         )
         self._generation += 1
@@ -158,7 +169,6 @@ class ChannelTable:
         self._watch(worker.link.fileno(), channel, self._on_message)
         self._watch(worker.pidfd, channel, self._on_worker_end)
         self._on_start(channel)
-        interrupt_fd = self._vector_eventfd(vector)
         fds = [self._bar2_fd, channel.kick_fd] + ([] if interrupt_fd is None else [interrupt_fd])
 
         def attached(error: int) -> None:

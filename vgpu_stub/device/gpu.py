@@ -7,6 +7,7 @@ reconnect to a new one, so everything that may fail or take time is a worker's (
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -112,53 +113,59 @@ class VirtualGpu:
         self._lock = threading.RLock()
         self._client: ConnectedClient | None = None
         self.bar2_fd = os.memfd_create(f"vgpu-stub-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.bar2_fd, abi.BAR2_BYTES)
-        _seal_size(self.bar2_fd)
-        self._memory = mmap.mmap(self.bar2_fd, abi.BAR2_BYTES)
-        self._info = workers.device_info()
-        software = self._info[_EXECUTOR_FIELD].startswith(b"software\0")
-        features = abi.FEATURE_EVENT_SUPPRESSION | abi.FEATURE_SCATTER_LIST
-        features |= abi.FEATURE_SOFTWARE_GPU if software else 0
-        self._delays = Delays(self._lock)
-        self._signals = FaultySignals(self.faults, self._delays)
-        self._storm = InterruptStorm(self.faults, self._signal)
-        self._health = DeviceHealth(self.faults, software=software)
-        self._presence = Presence(self.faults, self._vanish, self._return)
-        self._registers = RegisterFile(self, features)
-        self._config = _config_space(identity, self._function_level_reset)
-        self._channels = ChannelTable(
-            self.bar2_fd,
-            self._memory,
-            self._interrupt,
-            self._vector_eventfd,
-            self._registers.latch_error,
-            self._channel_ended,
-            self.faults,
-            self._channel_starting,
-        )
-        self._admin = AdminChannel(
-            self._memory,
-            self._lock,
-            self._channels,
-            workers,
-            self._dma,
-            lambda: self._interrupt(0),
-            self._registers.latch_error,
-            status_source,
-            self.faults,
-            self._delays,
-            self._health.examine,
-            self._admin_command,
-            self._admin_completion,
-            own_thread,
-        )
-        self._regions = (
-            Region(RegionIndex.BAR0, abi.BAR0_BYTES),
-            Region(RegionIndex.BAR2, abi.BAR2_BYTES, fd=self.bar2_fd),
-            Region(RegionIndex.CONFIG, _CONFIG_BYTES),
-        )
-        self._irqs = (Irq(IrqIndex.MSIX, abi.VECTOR_COUNT), Irq(IrqIndex.ERR, 1))
-        self._publish_info()
+        # A server that is out of descriptors must not lose more of them to a device that fails.
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, self.bar2_fd)
+            os.ftruncate(self.bar2_fd, abi.BAR2_BYTES)
+            _seal_size(self.bar2_fd)
+            self._memory = mmap.mmap(self.bar2_fd, abi.BAR2_BYTES)
+            undo.callback(self._memory.close)
+            self._info = workers.device_info()
+            software = self._info[_EXECUTOR_FIELD].startswith(b"software\0")
+            features = abi.FEATURE_EVENT_SUPPRESSION | abi.FEATURE_SCATTER_LIST
+            features |= abi.FEATURE_SOFTWARE_GPU if software else 0
+            self._delays = Delays(self._lock)
+            self._signals = FaultySignals(self.faults, self._delays)
+            self._storm = InterruptStorm(self.faults, self._signal)
+            self._health = DeviceHealth(self.faults, software=software)
+            self._presence = Presence(self.faults, self._vanish, self._return)
+            self._registers = RegisterFile(self, features)
+            self._config = _config_space(identity, self._function_level_reset)
+            self._channels = ChannelTable(
+                self.bar2_fd,
+                self._memory,
+                self._interrupt,
+                self._vector_eventfd,
+                self._registers.latch_error,
+                self._channel_ended,
+                self.faults,
+                self._channel_starting,
+            )
+            undo.callback(self._channels.close)
+            self._admin = AdminChannel(
+                self._memory,
+                self._lock,
+                self._channels,
+                workers,
+                self._dma,
+                lambda: self._interrupt(0),
+                self._registers.latch_error,
+                status_source,
+                self.faults,
+                self._delays,
+                self._health.examine,
+                self._admin_command,
+                self._admin_completion,
+                own_thread,
+            )
+            self._regions = (
+                Region(RegionIndex.BAR0, abi.BAR0_BYTES),
+                Region(RegionIndex.BAR2, abi.BAR2_BYTES, fd=self.bar2_fd),
+                Region(RegionIndex.CONFIG, _CONFIG_BYTES),
+            )
+            self._irqs = (Irq(IrqIndex.MSIX, abi.VECTOR_COUNT), Irq(IrqIndex.ERR, 1))
+            self._publish_info()
+            undo.pop_all()
 
     def close(self) -> None:
         """End every worker and release the device's memory."""

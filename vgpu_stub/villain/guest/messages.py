@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from vgpu_stub.abi import generated as abi
+from vgpu_stub.abi.generated import Opcode
 from vgpu_stub.vfio_user import Command, RegionIndex
 from vgpu_stub.villain.guest.scene import Scene, expect
 from vgpu_stub.villain.guest.wire import VERSION, Wire, memory_file
@@ -710,6 +713,45 @@ _refused(
 
 
 # Connections.
+
+
+def _exhausted(scene: Scene) -> None:
+    limits = resource.prlimit(scene.server_pid, resource.RLIMIT_NOFILE)
+    used = len(list(Path(f"/proc/{scene.server_pid}/fd").iterdir()))
+    driver = scene.driver
+    with memory_file(_PAGE) as fd:
+        wire = scene.wire()
+        # The reply to VERSION comes before the device is made.
+        expect("a reset", wire.error(Command.DEVICE_RESET), 0)
+        resource.prlimit(scene.server_pid, resource.RLIMIT_NOFILE, (used + 40, limits[1]))
+        try:
+            codes = [
+                wire.error(Command.DMA_MAP, _map(place * _PAGE, _PAGE), [fd]) for place in range(80)
+            ]
+            expect("the last window", codes[-1], errno.EMFILE)
+            for number in range(1, 6):
+                create = (number, 1, 1, 0, b"poor")
+                scene.admin(Opcode.CHANNEL_CREATE, *create)
+            for _ in range(3):
+                with contextlib.suppress(Violation, OSError):
+                    scene.wire()
+            expect("an admin NOP", scene.admin(Opcode.NOP), 0)
+            wire.close()
+        finally:
+            resource.prlimit(scene.server_pid, resource.RLIMIT_NOFILE, limits)
+    driver.reset()
+    driver.enable()
+    channel = driver.open_channel(1)
+    expect("a NOP", channel.wait(channel.submit(Opcode.NOP), 5.0).status, 0)
+
+
+_enter(
+    "descriptors.exhausted",
+    "A client that has taken all of the server's descriptors harms nobody for longer.",
+    "EMFILE and errors while there are none, and all works once they are back",
+    _exhausted,
+    30.0,
+)
 
 
 def _thousands(scene: Scene) -> None:
