@@ -121,6 +121,7 @@ def server_snapshot(
     return {
         "schema_version": SCHEMA_VERSION,
         "time": time.time(),
+        "monotonic_ns": time.monotonic_ns(),
         "pid": pid,
         "executor": executor,
         "ended_channels": [row for row in list(ended) if row["worker_pid"] not in live],

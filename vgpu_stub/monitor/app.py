@@ -210,6 +210,7 @@ class MonitorApp(App[None]):
         rows = [(view, row) for view in self._views for row in (*view.channels, *view.ended[:3])]
         rows = [(view, row) for view, row in rows if self._matches(view, row)]
         rows.sort(key=lambda pair: self._sorted_by.value(pair[1]), reverse=self._reverse)
+        rows.sort(key=lambda pair: pair[1].state == "ended")
         self._render_top(len(rows))
         self._render_table(rows)
         self._render_totals([row for _, row in rows])

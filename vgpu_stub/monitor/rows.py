@@ -132,9 +132,15 @@ def server_view(name: str, now: Snapshot, before: Snapshot | None = None) -> Ser
         register_accesses=sum(device["register_accesses"] for device in devices),
         resets=sum(device["reset_count"] for device in devices),
         channels=tuple(
-            _row(channel, earlier.get(_key(channel)), seconds) for channel in _live_channels(now)
+            _row(
+                channel,
+                earlier.get(_key(channel)),
+                seconds,
+                _busy_ns(channel, now) - _busy_ns(earlier.get(_key(channel)), before),
+            )
+            for channel in _live_channels(now)
         ),
-        ended=tuple(_row(channel, None, 0.0) for channel in reversed(now["ended_channels"])),
+        ended=tuple(_row(channel, None, 0.0, 0) for channel in reversed(now["ended_channels"])),
     )
 
 
@@ -150,7 +156,18 @@ def _rate(now: int, before: int, seconds: float) -> float | None:
     return max(now - before, 0) / seconds if seconds > 0 else None
 
 
-def _row(now: Mapping[str, Any], before: Mapping[str, Any] | None, seconds: float) -> ChannelRow:
+def _busy_ns(channel: Mapping[str, Any] | None, snapshot: Snapshot | None) -> int:
+    """Time spent on commands up to a snapshot, of the batch that is not done yet as well."""
+    if channel is None or snapshot is None:
+        return 0
+    host = channel["host"]
+    since = host["busy_since_ns"]
+    return int(host["busy_ns"] + (max(snapshot["monotonic_ns"] - since, 0) if since else 0))
+
+
+def _row(
+    now: Mapping[str, Any], before: Mapping[str, Any] | None, seconds: float, busy_ns: int
+) -> ChannelRow:
     ring, host, guest = now["submission_ring"], now["host"], now["guest"]
     total = sum(now["commands"].values())
     commands_per_s = to_device = to_host = doorbells = sleeps = interrupts = busy = None
@@ -163,7 +180,7 @@ def _row(now: Mapping[str, Any], before: Mapping[str, Any] | None, seconds: floa
         doorbells = _rate(guest["doorbells"], before["guest"]["doorbells"], seconds)
         sleeps = _rate(host["sleeps"], was["sleeps"], seconds)
         interrupts = _rate(host["interrupts"], was["interrupts"], seconds)
-        busy = min(max(host["busy_ns"] - was["busy_ns"], 0) / seconds / 1e9, 1.0)
+        busy = min(max(busy_ns, 0) / seconds / 1e9, 1.0)
         kinds = {
             kind: (count - before["commands"].get(kind, 0)) / seconds
             for kind, count in now["commands"].items()

@@ -53,6 +53,7 @@ def make_channel(
             "sleeps": 5,
             "interrupts": 6,
             "busy_ns": 1_500_000,
+            "busy_since_ns": 0,
             "memory_bytes": 1 << 20,
             "allocations": 2,
             "registered_bytes": 4096,
@@ -75,6 +76,7 @@ def make_server(
     return {
         "schema_version": 1,
         "time": time,
+        "monotonic_ns": int(time * 1e9),
         "pid": 4242,
         "executor": "software",
         "ended_channels": ended or [],

@@ -43,6 +43,17 @@ def test_rates_are_differences_by_the_time_between(channel: Make, server: Make) 
     assert sum(rate for _, rate in row.kinds_per_s) == row.commands_per_s
 
 
+def test_a_worker_in_the_middle_of_a_batch_is_busy(channel: Make, server: Make) -> None:
+    def at(time: float, busy_ns: int, since_s: float) -> dict[str, Any]:
+        made = channel(commands={"NOP": 1})
+        made["host"] |= {"busy_ns": busy_ns, "busy_since_ns": int(since_s * 1e9)}
+        return server(made, time=time)
+
+    idle, working, done = at(50, 0, 0), at(52, 0, 51.5), at(54, 1_500_000_000, 0)
+    assert server_view("gpu", working, idle).channels[0].busy == 0.25
+    assert server_view("gpu", done, working).channels[0].busy == 0.5
+
+
 def test_a_channel_that_was_reused_has_no_rates_of_its_predecessor(
     channel: Make, server: Make
 ) -> None:
