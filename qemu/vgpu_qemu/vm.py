@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shlex
 import shutil
 import signal
 import socket
 import tarfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -30,7 +32,7 @@ from vgpu_qemu.agent_client import (
 )
 from vgpu_qemu.binary import QemuBinary, find_qemu
 from vgpu_qemu.boot_image import boot_image
-from vgpu_qemu.cache import Cache
+from vgpu_qemu.cache import Cache, content_key
 from vgpu_qemu.command_line import Machine, build_command
 from vgpu_qemu.console import last_lines
 from vgpu_qemu.errors import VmError, VmTimeoutError
@@ -42,6 +44,7 @@ from vgpu_qemu.private_directory import private_directory, runtime_parent
 from vgpu_qemu.process import ChildProcess
 from vgpu_qemu.progress import Progress, silent
 from vgpu_qemu.qmp_control import QmpControl
+from vgpu_qemu.saved_guest import INCOMING, RESUME, restore, save
 from vgpu_qemu.shared_folder import serve_folder, virtiofsd_command
 from vgpu_qemu.terminal import run_on_terminal
 
@@ -71,6 +74,8 @@ class VmConfig:
         kernel_arguments: Added to the kernel's command line.
         root_port: Put each device behind a PCI Express root port of its own, `port0` and so on, so
             that its errors can be reported (AER); the first device is then 0000:01:00.0.
+        saved: Start from the state of such a guest after its boot, which is saved at first use. Not
+            with a shared folder or root ports.
     """
 
     kernel: str = DEFAULT_KERNEL
@@ -88,6 +93,7 @@ class VmConfig:
     console_log: Path | None = None
     kernel_arguments: Sequence[str] = ()
     root_port: bool = False
+    saved: bool = False
 
 
 @dataclass(frozen=True)
@@ -301,6 +307,7 @@ class Vm:
             self._resources.callback(_keep_log, self._console, self.config.console_log)
         overlay = directory / "overlay.erofs"
         build_overlay(overlay, self.config.overlay, self.config.drivers, self._cache)
+        saved = self._saved_guest(parts, overlay)
         shared = None
         if self.config.shared_folder:
             server = serve_folder(self.config.shared_folder, directory, self._cache)
@@ -328,6 +335,8 @@ class Vm:
                     root_port=self.config.root_port,
                 )
             )
+            if saved:
+                command += INCOMING
             self._process = ChildProcess(
                 "QEMU",
                 command,
@@ -342,7 +351,43 @@ class Vm:
         with self._explained():
             self._qmp = QmpControl(qmp_ours, timeout=self.config.boot_timeout)
             self._resources.callback(self._qmp.close)
-            self._await_ready()
+            if saved:
+                self._resume(saved)
+            else:
+                self._await_ready()
+
+    def _saved_guest(self, parts: VmParts, overlay: Path) -> Path | None:
+        """The state to start from, saved when there is none; None for a machine that boots."""
+        config = self.config
+        if not config.saved:
+            return None
+        if config.shared_folder or config.root_port:
+            raise VmError("a machine with a shared folder or root ports has no saved state")
+        files = [parts.boot_image, parts.initrd, parts.image.path]
+        machine = [config.cpus, config.memory_mib, config.cpu_model, *config.kernel_arguments]
+        facts = [parts.qemu.version, parts.accelerator.name, *machine, *map(str, files)]
+
+        def build(path: Path) -> None:
+            self._progress("booting a guest to save it", None)
+            plain = replace(
+                config, saved=False, vfio_user_sockets=(), timeout=None, console_log=None
+            )
+            with Vm(plain, cache=self._cache, progress=self._progress) as vm:
+                save(vm.qmp, path)
+
+        return self._cache.get("guest", content_key(facts, overlay), build)
+
+    def _resume(self, state: Path) -> None:
+        """Go on where a saved guest stood, with this machine's devices."""
+        start = time.monotonic()
+        restore(self.qmp, state, self.config.boot_timeout)
+        environment = {"NOW": f"{time.time():.3f}"}
+        line = ["sh", "-c", RESUME]
+        done = self._running_agent.run(
+            line, timeout=self.config.boot_timeout, env=environment, stdin=os.urandom(64)
+        )
+        done.check()
+        self.boot_facts = {"uptime": round(time.monotonic() - start, 3)}
 
     def _await_ready(self) -> None:
         try:

@@ -132,6 +132,13 @@ def vm_command(
             " several, in this order); 'none' for no driver.",
         ),
     ] = None,
+    saved: Annotated[
+        bool,
+        typer.Option(
+            "--saved",
+            help="Start where such a guest stood after its boot; the first time saves one.",
+        ),
+    ] = False,
     console_log: ConsoleOption = None,
     timeout: TimeoutOption = None,
     stats: Annotated[
@@ -171,6 +178,7 @@ def vm_command(
         image,
         drivers=own_drivers(driver),
         faults=fault_rules(fault, faults),
+        saved=saved,
     )
     snapshot: dict[str, Any] | None = None
     with (

@@ -48,6 +48,8 @@ class GuestSettings:
     drivers: tuple[Path, ...] | None = None
     #: Put the device behind a PCI Express root port; see `VmConfig`.
     root_port: bool = False
+    #: Start from a saved guest instead of booting; see `VmConfig`.
+    saved: bool = False
 
 
 def guest_files(libraries: Path) -> list[OverlayFile]:
@@ -99,6 +101,7 @@ def running_vm(
             kernel_arguments=settings.kernel_arguments,
             boot_timeout=settings.boot_timeout,
             root_port=settings.root_port,
+            saved=settings.saved,
         )
         with Vm(config, progress=progress) as vm:
             try:

@@ -123,6 +123,7 @@ class Settings:
         gpu_memory: Device memory of each software GPU in MiB.
         timeout: Seconds for a cell's command, booting apart.
         boot_timeout: Seconds until a guest must be ready.
+        saved: Start guests from a saved state instead of booting them; it is saved at first use.
         expected: Regular expressions of kernel reports that fail no cell.
     """
 
@@ -132,6 +133,7 @@ class Settings:
     gpu_memory: int = 512
     timeout: float = 600.0
     boot_timeout: float = 120.0
+    saved: bool = False
     expected: tuple[str, ...] = ()
 
 
@@ -212,6 +214,10 @@ class _Reader:
             value = table[name]
             if name == "expected":
                 values[name] = self._expressions("[matrix]", value)
+            elif isinstance(default, bool):
+                if not isinstance(value, bool):
+                    raise self._error(f"[matrix] {name}", f"is true or false, not {value!r}")
+                values[name] = value
             elif isinstance(default, str):
                 if value not in ("auto", "kvm", "tcg"):
                     raise self._error("[matrix] accel", f"{value!r}: use auto, kvm or tcg")

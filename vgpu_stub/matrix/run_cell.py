@@ -198,6 +198,7 @@ class _Run:
             faults=cell.faults.rules,
             kernel_arguments=(*_CONSOLE, *cell.flavour.arguments),
             boot_timeout=settings.boot_timeout,
+            saved=settings.saved,
         )
 
     def _command(self, vm: Vm) -> str:

@@ -81,6 +81,7 @@ def test_tables_say_what_values_mean(tmp_path: Path) -> None:
         ("[axes]\nkernels = []", r"\[axes\] kernels: is empty"),
         ("[axes]\nprofiles = [61]", r"\[axes\] profiles: is a string or a list of strings"),
         ("[matrix]\nmemory = 'much'", r"\[matrix\] memory: is a number of at least 1, not 'much'"),
+        ("[matrix]\nsaved = 1", r"\[matrix\] saved: is true or false, not 1"),
         ("[matrix]\naccel = 'fast'", r"accel: 'fast': use auto, kvm or tcg"),
         ("[kernels.mine]", r"\[kernels.mine\]: wants path"),
         ("[faults.none]", r"\[faults.none\]: has no faults"),
