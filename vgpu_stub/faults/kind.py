@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -97,6 +98,8 @@ def parse_value(name: str, value: Value, wanted: type, least: float = 0) -> Valu
         if isinstance(value, bool) or (wanted is int and isinstance(value, float)):
             raise ValueError
         number: int | float = int(str(value), 0) if wanted is int else float(value)
+        if not math.isfinite(number):
+            raise ValueError
     except ValueError:
         what = "a whole number" if wanted is int else "a number"
         raise ValueError(f"{name} is {what}, not {value!r}") from None

@@ -69,6 +69,7 @@ class Selectors:
     times: int | None = None
 
 
+_UNSELECTED: Final = {f.name: f.default for f in fields(Selectors)}
 _SELECTOR_TYPES: Final[dict[str, type]] = {
     "device": str,
     "channel": int,
@@ -132,6 +133,8 @@ class Rule:
         selected: dict[str, Any] = {}
         given: dict[str, Value] = {p.name: p.default for p in known.parameters}
         for name, value in values.items():
+            if not isinstance(value, bool | int | float | str):
+                raise FaultRuleError(f"{kind}: {name} is one value, not {value!r}")
             try:
                 parameter = known.parameter(name)
                 if parameter:
@@ -214,7 +217,7 @@ class Rule:
     def to_json(self) -> dict[str, Any]:
         """The rule as plain data; `from_json` is the inverse."""
         selected = {f.name: getattr(self.selectors, f.name) for f in fields(Selectors)}
-        kept = {k: v for k, v in selected.items() if v is not None and (v or k == "times")}
+        kept = {k: v for k, v in selected.items() if v != _UNSELECTED[k]}
         return {"id": self.id, "kind": self.kind, **kept, **self.parameters}
 
     @classmethod
@@ -229,8 +232,10 @@ class Rule:
         number = values.pop("id", 0)
         if not isinstance(kind, str):
             raise FaultRuleError(f'a fault needs a kind, such as kind = "completion-lost": {data}')
+        if not isinstance(number, int):
+            raise FaultRuleError(f"the id of a rule is a whole number, not {number!r}")
         made = cls.make(kind, **values)
-        return cls(made.kind, made.selectors, made.parameters, int(number))
+        return cls(made.kind, made.selectors, made.parameters, number)
 
     def __str__(self) -> str:
         """The rule as `parse` reads it."""

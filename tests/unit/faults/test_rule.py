@@ -84,6 +84,12 @@ def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, content: str, hi
     assert hint in str(refused.value)
 
 
+def test_channel_zero_is_a_channel() -> None:
+    rule = Rule.from_json(Rule.parse("completion-lost:channel=0").to_json())
+    assert rule.selectors.channel == 0
+    assert not rule.matches(channel=1)
+
+
 def test_cuda_functions_select_every_command_that_carries_them() -> None:
     assert opcodes_of("cuLaunchKernel") == {Opcode.LAUNCH_KERNEL}
     assert opcodes_of("cuMemcpyHtoD_v2") == {Opcode.COPY_HOST_TO_DEVICE, Opcode.COPY_INLINE}
