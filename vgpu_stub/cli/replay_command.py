@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -125,8 +126,8 @@ def replay_command(
     """Play a recording without its guest and compare what the device answers.
 
     Every command is played with the data that it had, and status, results and data that go to the
-    guest are compared. Exits with 1 when anything differs. Recordings are made with --record FILE
-    of exec, vm and smoke.
+    guest are compared. Exits with 1 when anything differs, and with 2 when the recording cannot be
+    used. Recordings are made with --record FILE of exec, vm and smoke.
 
     Examples:
 
@@ -150,7 +151,8 @@ def replay_command(
             return
         report = _play(file, executor, comparison, memory, ReplaySettings(direct, pace, timeout))
     except RecordingError as error:
-        raise typer.BadParameter(str(error)) from error
+        print(f"vgpu-stub: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
     if junit:
         junit.parent.mkdir(parents=True, exist_ok=True)
         report.write_junit(junit)

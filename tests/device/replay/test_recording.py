@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import struct
@@ -10,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from vgpu_host.control import ControlError
 from vgpu_stub.abi.decode import decode
 from vgpu_stub.abi.generated import Opcode
+from vgpu_stub.cli.main import typer_app
 from vgpu_stub.driver import GuestDriver
 from vgpu_stub.harness.build import GUEST, cuda_libraries, workloads
 from vgpu_stub.harness.device_server import DeviceServer
@@ -111,6 +114,22 @@ def test_a_running_server_starts_and_stops(server: DeviceServer, tmp_path: Path)
         ]
     assert names.count("LAUNCH_KERNEL") == 3
     assert "CONTEXT_CREATE" not in names
+
+
+def test_the_command_records_a_running_server(server: DeviceServer, tmp_path: Path) -> None:
+    path = tmp_path / "live.vgpurec"
+    arguments = ["record", str(path), "--server", server.folder.name, "--seconds", "0.1", "--json"]
+    with GuestDriver.connect(server.device_socket) as driver:
+        guest = Guest(driver)
+        result = CliRunner().invoke(typer_app, arguments)
+        copies_and_kernels(guest)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["channels"] == 1
+    with Recording(path) as recording:
+        assert recording.damage == ""
+    missing = CliRunner().invoke(typer_app, ["record", str(path), "--server", "nobody"])
+    assert missing.exit_code == 2
+    assert "no device server 'nobody' runs" in missing.output
 
 
 def test_faults_that_happened_are_kept(server: DeviceServer, tmp_path: Path) -> None:
