@@ -160,6 +160,16 @@ def copies_that_are_waited_for_together(guest: Guest) -> None:
         assert guest.channel.wait(sequence).status == 0
 
 
+def a_kernel_that_faults(guest: Guest) -> None:
+    """Every later command of the context repeats the error."""
+    nowhere = struct.pack("<Q", 0)
+    guest.post(Opcode.LAUNCH_KERNEL, guest.function, 1, 1, 1, 1, 1, 1, 0, 0, 8, tail=nowhere)
+    guest.post(Opcode.COPY_DEVICE_TO_HOST, guest.pointer, OUTPUT, 64, REGISTRATION, 0)
+    for _ in range(3):
+        sequence = guest.channel.submit(Opcode.CONTEXT_SYNCHRONIZE, context=guest.context)
+        assert guest.channel.wait(sequence).status == 700
+
+
 def memory_that_nothing_has_written(guest: Guest) -> None:
     fresh = guest.call(Opcode.MEMORY_ALLOCATE, SIZE)[0]
     guest.call(Opcode.COPY_DEVICE_TO_HOST, fresh, OUTPUT, SIZE, REGISTRATION, 0)
@@ -172,4 +182,5 @@ SCENARIOS: tuple[Callable[[Guest], None], ...] = (
     errors,
     copies_that_nobody_waits_for,
     copies_that_are_waited_for_together,
+    a_kernel_that_faults,
 )

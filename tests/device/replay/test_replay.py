@@ -55,7 +55,7 @@ def test_an_executor_answers_as_it_did(recorded: Path) -> None:
     report = replays(recorded)
     no_differences(report)
     assert len(report.channels) == len(SCENARIOS) + 1
-    assert all(channel.data for channel in report.channels)
+    assert all(channel.data and channel.completions for channel in report.channels)
 
 
 def test_a_device_answers_as_it_did_over_its_socket(recorded: Path) -> None:
