@@ -668,7 +668,7 @@ def _fails_after_reuse(scene: Scene) -> None:
         for _, command in commands:
             admin.write_slots(command)
         admin.publish()
-        codes = [admin.wait(sequence, 5.0).status for sequence, _ in commands]
+        codes = [admin.wait(sequence, 15.0).status for sequence, _ in commands]
         expect("the first and the last errno", (codes[0], codes[2]), (errno.ENOMEM, 0))
         expect("the id is in use", _Request(good).send(scene), errno.EEXIST)
         driver.client.unmap_dma(small, _PAGE)
@@ -841,5 +841,5 @@ def _random_commands(scene: Scene) -> None:
         layout = abi.COMMANDS[opcode].fields
         words = [scene.random.choice(interesting) & 0xFFFF_FFFF for _ in range(layout.size // 4)]
         fields = layout.unpack(b"".join(word.to_bytes(4, "little") for word in words))
-        code = admin.wait(admin.submit(opcode, *fields), 5.0).status
+        code = admin.wait(admin.submit(opcode, *fields), 15.0).status
         expect(f"{abi.COMMANDS[opcode].name}{fields}", code in known, True)

@@ -97,7 +97,7 @@ def _race_commands(scene: Scene, places: Sequence[tuple[int, Sequence[bytes]]]) 
         victim.channel.write_slots(command)
         with _second_processor(*steps):
             victim.channel.publish()
-            found.add(victim.channel.wait(sequence, 5.0).status)
+            found.add(victim.channel.wait(sequence, 15.0).status)
     return found
 
 
@@ -173,7 +173,7 @@ def _tail_bytes(scene: Scene) -> None:
         victim.channel.write_slots(command)
         with _second_processor(*_writes(scene, place, values)):
             victim.channel.publish()
-            expect("a CUresult", victim.channel.wait(sequence, 5.0).status, 0, 1)
+            expect("a CUresult", victim.channel.wait(sequence, 15.0).status, 0, 1)
 
 
 def _race_tail(scene: Scene, channel: int) -> None:
@@ -256,7 +256,7 @@ def _completion_head(scene: Scene) -> None:
             sequences = [victim.channel.submit(Opcode.NOP) for _ in range(50)]
         set_word64(scene, "cq_head", head)
         for sequence in sequences:
-            expect("a NOP", victim.channel.wait(sequence, 5.0).status, 0)
+            expect("a NOP", victim.channel.wait(sequence, 15.0).status, 0)
 
 
 def _race_list(scene: Scene, values: Sequence[bytes], offset: int, entries: int) -> set[int]:
@@ -456,7 +456,7 @@ def _windows(scene: Scene) -> None:
             ]
             client.unmap_dma(iova, _PAGE)
             for sequence in sequences:
-                code = admin.wait(sequence, 5.0).status
+                code = admin.wait(sequence, 15.0).status
                 expect("errno", code, 0, errno.EFAULT, errno.ENOENT, errno.EIO)
             if scene.victim.channel.state == abi.CHANNEL_FAILED:
                 break

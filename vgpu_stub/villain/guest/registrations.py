@@ -212,12 +212,12 @@ def _unmapped_while_leaving(scene: Scene) -> None:
     copy = (victim.pointer, 0, _PAGE, _ID, 0)
     victim.channel.submit(Opcode.COPY_DEVICE_TO_HOST, *copy, context=victim.context, flags=0)
     sequence = admin.submit(Opcode.MEMORY_UNREGISTER, VICTIM, _ID)
-    admin.wait(admin.submit(Opcode.NOP), 5.0)
+    admin.wait(admin.submit(Opcode.NOP), 15.0)
     memory.memory[:] = b"m" * _PAGE
     scene.driver.client.unmap_dma(memory.iova, _PAGE)
     untouched = not wait_until(lambda: memory.memory[:] != b"m" * _PAGE, 1.0)
     expect("the memory is untouched", untouched, True)
-    admin.wait(sequence, 5.0)
+    admin.wait(sequence, 15.0)
     # A worker that had given the memory up before its window went may go on.
     if victim.channel.state != abi.CHANNEL_FAILED:
         victim.channel.publish((1 << 64) - 1)

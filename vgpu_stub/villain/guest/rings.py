@@ -87,8 +87,13 @@ def _slots(slots: int) -> Callable[[Scene], None]:
 
 def _cross_the_end(scene: Scene) -> None:
     channel = scene.victim.channel
-    while (word64(scene, "sq_tail") + 1) % abi.SQ_ENTRIES:
-        channel.wait(channel.submit(Opcode.NOP))
+    room = abi.SQ_ENTRIES - 1 - word64(scene, "sq_tail") % abi.SQ_ENTRIES
+    while room:
+        length = min(room, abi.COMMAND_MAX_SLOTS)
+        header = abi.COMMAND_HEADER.pack(Opcode.NOP, length, 0, 0, 0)
+        channel.write_slots(header.ljust(length * abi.SLOT_BYTES, b"\0"))
+        room -= length
+    channel.publish()
     _, command = channel.encode(Opcode.NOP)
     command = command[:2] + struct.pack("<H", 2) + command[4:]
     start = channel_offset(channel.number) + abi.SQ_OFFSET
@@ -132,7 +137,7 @@ def _exactly_full(scene: Scene) -> None:
     sequence, command = channel.encode(Opcode.NOP)
     channel.write_slots(command)
     channel.publish()
-    expect("the last one's status", channel.wait(sequence, 5.0).status, 0)
+    expect("the last one's status", channel.wait(sequence, 15.0).status, 0)
 
 
 @attack(
@@ -167,7 +172,7 @@ def _longest(scene: Scene) -> None:
     header = abi.COMMAND_HEADER.pack(Opcode.NOP, length, abi.COMMAND_COMPLETE, 0, sequence)
     channel.write_slots(header.ljust(length * abi.SLOT_BYTES, b"\xee"))
     channel.publish()
-    expect("its status", channel.wait(sequence, 5.0).status, 0)
+    expect("its status", channel.wait(sequence, 15.0).status, 0)
 
 
 @attack(
@@ -181,7 +186,7 @@ def _unknown_flags(scene: Scene) -> None:
     channel = scene.victim.channel
     before = word64(scene, "cq_tail")
     sequence = channel.submit(Opcode.NOP, flags=0xFFFF & ~abi.COMMAND_WAIT)
-    expect("its status", channel.wait(sequence, 5.0).status, 0)
+    expect("its status", channel.wait(sequence, 15.0).status, 0)
     expect("cq_tail", word64(scene, "cq_tail"), before + 1)
 
 
@@ -197,7 +202,7 @@ def _no_flags(scene: Scene) -> None:
     before = word64(scene, "cq_tail")
     for _ in range(100):
         channel.submit(Opcode.NOP, flags=0)
-    expect("the last one's status", channel.wait(channel.submit(Opcode.NOP), 5.0).status, 0)
+    expect("the last one's status", channel.wait(channel.submit(Opcode.NOP), 15.0).status, 0)
     expect("cq_tail", word64(scene, "cq_tail"), before + 1)
 
 
@@ -211,9 +216,9 @@ def _no_flags(scene: Scene) -> None:
 def _wait_without_stream(scene: Scene) -> None:
     channel = scene.victim.channel
     flags = abi.COMMAND_COMPLETE | abi.COMMAND_WAIT
-    expect("NOP", channel.wait(channel.submit(Opcode.NOP, flags=flags), 5.0).status, 0)
+    expect("NOP", channel.wait(channel.submit(Opcode.NOP, flags=flags), 15.0).status, 0)
     sequence = channel.submit(Opcode.MEMORY_GET_INFO, context=scene.victim.context, flags=flags)
-    expect("MEMORY_GET_INFO", channel.wait(sequence, 5.0).status, 0)
+    expect("MEMORY_GET_INFO", channel.wait(sequence, 15.0).status, 0)
 
 
 @attack(
@@ -228,7 +233,7 @@ def _wait_without_complete(scene: Scene) -> None:
     before = word64(scene, "cq_tail")
     fields = (scene.victim.pointer, 64, 0, 1, 0, 0)
     channel.submit(Opcode.MEMSET, *fields, context=scene.victim.context, flags=abi.COMMAND_WAIT)
-    expect("a NOP", channel.wait(channel.submit(Opcode.NOP), 5.0).status, 0)
+    expect("a NOP", channel.wait(channel.submit(Opcode.NOP), 15.0).status, 0)
     expect("cq_tail", word64(scene, "cq_tail"), before + 1)
 
 
@@ -254,7 +259,7 @@ def _sequence_reused(scene: Scene) -> None:
         entry = base + (before + place) % abi.CQ_ENTRIES * abi.SLOT_BYTES
         sequence, status = struct.unpack_from("<Qi", scene.driver.bar2, entry)
         expect("a completion", (sequence, status), (0 if place < 10 else _ALL_ONES, 0))
-    channel.wait(channel.submit(Opcode.NOP), 5.0)
+    channel.wait(channel.submit(Opcode.NOP), 15.0)
 
 
 def _enter_unknown_opcodes() -> None:
@@ -360,7 +365,7 @@ def _head_ahead(scene: Scene) -> None:
         set_word64(scene, "cq_head", head + lie & _ALL_ONES)
         sequence = channel.submit(Opcode.NOP)
         set_word64(scene, "cq_head", head)
-        expect(f"a NOP after cq_head + {lie:#x}", channel.wait(sequence, 5.0).status, 0)
+        expect(f"a NOP after cq_head + {lie:#x}", channel.wait(sequence, 15.0).status, 0)
 
 
 @attack(
@@ -378,7 +383,7 @@ def _head_behind(scene: Scene) -> None:
     wait_until(lambda: word64(scene, "cq_tail") != head, 0.2)
     expect("cq_tail", word64(scene, "cq_tail"), head)
     set_word64(scene, "cq_head", head)
-    expect("the NOP", channel.wait(sequence, 5.0).status, 0)
+    expect("the NOP", channel.wait(sequence, 15.0).status, 0)
 
 
 @attack(
@@ -405,7 +410,7 @@ def _host_half(scene: Scene) -> None:
     # The state is published once; put back what the host wrote, as a guest reads it.
     state = _word_offset(scene, "state") - start
     scene.driver.bar2[start + state : start + state + 12] = half[state : state + 12]
-    channel.wait(channel.submit(Opcode.NOP), 5.0)
+    channel.wait(channel.submit(Opcode.NOP), 15.0)
 
 
 @attack(
@@ -468,13 +473,13 @@ def _async_error(scene: Scene) -> None:
     channel.submit(Opcode.MEMORY_FREE, 12345, context=context, flags=0)
     for _ in range(50):
         channel.submit(Opcode.STREAM_QUERY, 999, 0, context=context, flags=0)
-    completion = channel.wait(channel.submit(Opcode.NOP), 5.0)
+    completion = channel.wait(channel.submit(Opcode.NOP), 15.0)
     expect(
         "the completion",
         (completion.status, completion.flags),
         (_INVALID_VALUE, abi.COMPLETION_ASYNC_ERROR),
     )
-    expect("the next", channel.wait(channel.submit(Opcode.NOP), 5.0).status, 0)
+    expect("the next", channel.wait(channel.submit(Opcode.NOP), 15.0).status, 0)
 
 
 @attack(
@@ -512,7 +517,7 @@ def _unused(scene: Scene) -> None:
     scene.driver.bar2[start : start + abi.CHANNEL_STRIDE] = b"\xff" * abi.CHANNEL_STRIDE
     scene.driver.doorbell(5)
     channel = scene.open_channel(5)
-    expect("a NOP", channel.wait(channel.submit(Opcode.NOP), 5.0).status, 0)
+    expect("a NOP", channel.wait(channel.submit(Opcode.NOP), 15.0).status, 0)
 
 
 def _admin_broken(id: str, rule: str, run: Callable[[Scene], None]) -> None:
@@ -580,7 +585,7 @@ def _admin_without_completion(scene: Scene) -> None:
     admin.submit(Opcode.CHANNEL_DESTROY, 9, 0, flags=0)
     sequence = admin.submit(Opcode.NOP)
     try:
-        expect("the NOP", admin.wait(sequence, 5.0).status, 0)
+        expect("the NOP", admin.wait(sequence, 15.0).status, 0)
     except DriverError as error:
         raise Violation(str(error)) from error
     (tail,) = struct.unpack_from("<Q", scene.driver.bar2, offset)

@@ -23,7 +23,7 @@ from vgpu_stub.villain.registry import Attack, Harm, Stage, Violation
 #: Channels of the attacked tenant and of its sibling; attacks use others as they like.
 VICTIM: Final = 1
 SIBLING: Final = 2
-_ADMIN_TIMEOUT_S: Final = 8.0
+_ADMIN_TIMEOUT_S: Final = 15.0
 
 
 def expect(what: str, actual: object, *allowed: object) -> None:

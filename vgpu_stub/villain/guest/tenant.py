@@ -23,7 +23,7 @@ MEMORY_BYTES: Final = 1 << 16
 DATA_BYTES: Final = 1 << 15
 REGISTRATION: Final = 1
 _WORDS: Final = 64
-_PATIENCE_S: Final = 5.0
+_PATIENCE_S: Final = 15.0
 
 
 class Tenant:

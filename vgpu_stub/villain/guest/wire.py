@@ -16,7 +16,7 @@ from vgpu_stub.villain.registry import Violation
 
 _HEADER: Final = struct.Struct("<HHIII")
 _MESSAGE_ID: Final = 7
-_TIMEOUT_S: Final = 8.0
+_TIMEOUT_S: Final = 15.0
 VERSION: Final = struct.pack("<HH", 0, 0) + b'{"capabilities":{"max_msg_fds":16}}\0'
 
 
