@@ -54,7 +54,7 @@ class FaultCase:
     log: str = ""
     then: object = None
     recovery: str = ""
-    limit_s: float = 10.0
+    limit_s: float = 20.0
     parameters: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -77,7 +77,6 @@ def _fatal(rule: str, log: str, recovery: str, **request: Any) -> FaultCase:
         log=log,
         then=NO_DEVICE,
         recovery=recovery,
-        limit_s=20,
     )
 
 
@@ -152,7 +151,6 @@ CASES: Final = (
         log="device does not start",
         then=NO_DEVICE,
         recovery="reset",
-        limit_s=20,
     ),
     _administered("enable-late:delay_ms=300", "rebind", "live"),
     _administered(
@@ -165,7 +163,6 @@ CASES: Final = (
         log="reset failed: -110",
         then=NO_DEVICE,
         recovery="reset",
-        limit_s=20,
     ),
     _administered("reset-late:delay_ms=300", "reset", "live"),
     # Admin commands.
@@ -234,7 +231,6 @@ SHORT: Final = (
     "doorbell-lost:channel=0",
     "device-lost",
     "surprise-removal",
-    "reset-failed",
     "admin-lost:opcode=CHANNEL_CREATE",
     "ecc-double-bit:count=2",
 )

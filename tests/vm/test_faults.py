@@ -87,8 +87,7 @@ class Guest:
 
     def answer(self, number: int, limit_s: float) -> dict[str, Any]:
         """The program's answer; fails with where it hangs when the time is over."""
-        self._await(f"{number}.json", limit_s)
-        answer: dict[str, Any] = json.loads(self.shell(f"cat {FOLDER}/{number}.json"))
+        answer: dict[str, Any] = json.loads(self._await(f"{number}.json", limit_s))
         return answer
 
     def do(self, scenario: str, limit_s: float = 20.0, **request: Any) -> dict[str, Any]:
@@ -117,14 +116,18 @@ class Guest:
             self.shell(f"echo {value} > {PARAMETERS}/{name}")
         return before
 
-    def _await(self, name: str, limit_s: float, other: str = "") -> None:
-        """Wait for a file, or another one."""
+    def _await(self, name: str, limit_s: float, other: str = "") -> bytes:
+        """Wait for a file, or another one; returns what is in it."""
         deadline = time.monotonic() + limit_s
-        test = f"[ -e {FOLDER}/{name} ]" + (f" || [ -e {FOLDER}/{other} ]" if other else "")
+        look = "; ".join(
+            f"[ -e {FOLDER}/{file} ] && exec cat {FOLDER}/{file}" for file in (name, other) if file
+        )
         while True:
-            line = f"for i in $(seq 20); do {{ {test}; }} && exit 0; sleep 0.05; done; exit 1"
-            if self._vm.run(line, timeout=30).status == 0:
-                return
+            found = self._vm.run(
+                f"for i in $(seq 20); do {look}; sleep 0.05; done; exit 1", timeout=30
+            )
+            if found.status == 0:
+                return bytes(found.stdout)
             if time.monotonic() > deadline:
                 stacks = self._vm.run(
                     "cat /tmp/fault_guest.log; for p in /proc/[0-9]*; do grep -q fault_guest"
