@@ -115,7 +115,11 @@ class ChildProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 pass_fds=(fd,),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
             )
             self._buffer = b""
         assert self._process.stdin
