@@ -182,7 +182,7 @@ _WORKER_KINDS: Final = (
         "worker-start-failure",
         Point.WORKER,
         "No worker can be started for a new channel.",
-        "CHANNEL_CREATE fails with EAGAIN; without a VM, cuInit with CUDA_ERROR_NO_DEVICE",
+        "CHANNEL_CREATE fails with EAGAIN, cuInit with CUDA_ERROR_DEVICE_UNAVAILABLE",
         selectors=CHANNEL,
     ),
     Kind(

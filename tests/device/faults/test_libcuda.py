@@ -138,11 +138,11 @@ def test_corrupted_data_is_only_found_by_looking_at_it(
     assert (answer["steps"], answer["wrong"]) == (results(), 3)
 
 
-def test_process_without_a_worker_has_no_device_and_the_next_one_does(
+def test_process_without_a_worker_is_refused_and_the_next_one_is_not(
     server: DeviceServer, faults: FaultControl
 ) -> None:
     faults.inject("worker-start-failure")
-    assert run(server)["steps"]["init"] == 100
+    assert run(server)["steps"]["init"] == UNAVAILABLE
     assert run(server)["steps"] == results()
 
 
