@@ -25,7 +25,8 @@ def read_status(fd):
     reply = bytearray(abi.STATUS_BYTES)
     fcntl.ioctl(fd, IOCTL_STATUS, reply)
     values = dict(zip(abi.DEVICE_STATUS_OFFSETS, abi.DEVICE_STATUS.unpack_from(reply), strict=True))
-    rows = reply[abi.DEVICE_STATUS.size :][: values["process_count"] * abi.DEVICE_PROCESS.size]
+    start = abi.DEVICE_STATUS.size + abi.STATUS_EVENTS * abi.DEVICE_EVENT.size
+    rows = reply[start:][: values["process_count"] * abi.DEVICE_PROCESS.size]
     values["processes"] = list(abi.DEVICE_PROCESS.iter_unpack(rows))
     return values
 
