@@ -32,9 +32,9 @@ def main() -> None:
     count = parser.parse_args().tests
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "test_round_trip.py").write_text(TEST.format(count=count))
-        plugin = ["-p", "no:cacheprovider", "-p", "no:xdist", "--vgpu-executor", "software"]
+        options = ["-p", "no:cacheprovider", "--vgpu-executor", "software"]
         start = time.monotonic()
-        subprocess.run([sys.executable, "-m", "pytest", "-q", *plugin, folder], check=True)
+        subprocess.run([sys.executable, "-m", "pytest", "-q", *options, folder], check=True)
         seconds = time.monotonic() - start
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     each = (used.ru_utime + used.ru_stime) / count
