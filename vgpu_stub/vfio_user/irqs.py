@@ -13,7 +13,6 @@ import select
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from .constants import IrqInfoFlag, IrqSetFlag
 from .errors import ProtocolError, VfioUserError
@@ -216,8 +215,9 @@ _ACTIONS = IrqSetFlag.ACTION_MASK | IrqSetFlag.ACTION_UNMASK | IrqSetFlag.ACTION
 def _check_eventfd(fd: int) -> None:
     # Eight bytes into any other kind of file could block for ever or do harm.
     try:
-        kind = Path(f"/proc/self/fd/{fd}").readlink()
+        # Not by pathlib, which takes ten times as long: a client binds 65 of them at its start.
+        kind = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115
     except OSError as error:
         raise VfioUserError(errno.EIO, f"cannot inspect descriptor {fd}: {error}") from error
-    if str(kind) != "anon_inode:[eventfd]":
+    if kind != "anon_inode:[eventfd]":
         raise ProtocolError(f"DEVICE_SET_IRQS: expected an eventfd, got {kind}")
