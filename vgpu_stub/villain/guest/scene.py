@@ -210,7 +210,7 @@ class Scene:
             self.victim.check()
             return
         failed = self.victim.channel
-        if not wait_until(lambda: failed.state == abi.CHANNEL_FAILED):
+        if not wait_until(lambda: failed.state == abi.CHANNEL_FAILED, 5.0):
             raise Violation(f"the attacked channel has state {failed.state}, not FAILED")
         self.driver.close_channel(failed)
         self.driver.write(abi.REG_ERROR, 0xFFFF_FFFF)
