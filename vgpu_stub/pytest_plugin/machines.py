@@ -35,7 +35,7 @@ _DEVICE: Final = "/sys/bus/pci/devices/0000:00:05.0"
 _PROBE_S: Final = 20.0
 _SETTLE_S: Final = 3.0
 _CONSOLE_LINES: Final = 200
-_SHOWN_CONSOLE_LINES: Final = 40
+_SHOWN_CONSOLE_LINES: Final = 100
 #: What the check prints: taint, then a line for each program (kernel threads have no exe).
 _CHECK: Final = (
     "echo {mark} > /dev/kmsg; cat /proc/sys/kernel/tainted;"
