@@ -41,22 +41,25 @@ typer_app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-typer_app.command("vm")(vm_command)
-typer_app.command("exec")(exec_command)
-typer_app.command("smoke")(smoke_command)
-typer_app.command("matrix")(matrix_command)
-typer_app.command("monitor")(monitor_command)
-typer_app.command("metrics")(metrics_command)
-typer_app.add_typer(faults_app, name="faults")
-typer_app.command("explain")(explain_command)
-typer_app.command("record")(record_command)
-typer_app.command("replay")(replay_command)
-typer_app.add_typer(ptx_app)
-typer_app.command("fuzz")(fuzz_command)
-typer_app.add_typer(villain_app)
-typer_app.command("build-module")(build_module_command)
-typer_app.command("doctor")(doctor_command)
-typer_app.command("model")(model_command)
+_PROGRAMS = "Run programs on the device"
+typer_app.command("vm", rich_help_panel=_PROGRAMS)(vm_command)
+typer_app.command("exec", rich_help_panel=_PROGRAMS)(exec_command)
+typer_app.command("explain", rich_help_panel=_PROGRAMS)(explain_command)
+typer_app.command("model", rich_help_panel=_PROGRAMS)(model_command)
+_TESTS = "Test drivers and devices"
+typer_app.command("smoke", rich_help_panel=_TESTS)(smoke_command)
+typer_app.command("matrix", rich_help_panel=_TESTS)(matrix_command)
+typer_app.add_typer(faults_app, name="faults", rich_help_panel=_TESTS)
+typer_app.add_typer(villain_app, rich_help_panel=_TESTS)
+typer_app.command("fuzz", rich_help_panel=_TESTS)(fuzz_command)
+typer_app.command("build-module", rich_help_panel=_TESTS)(build_module_command)
+_LOOKS = "See what happens"
+typer_app.command("monitor", rich_help_panel=_LOOKS)(monitor_command)
+typer_app.command("metrics", rich_help_panel=_LOOKS)(metrics_command)
+typer_app.command("record", rich_help_panel=_LOOKS)(record_command)
+typer_app.command("replay", rich_help_panel=_LOOKS)(replay_command)
+typer_app.add_typer(ptx_app, rich_help_panel=_LOOKS)
+typer_app.command("doctor", rich_help_panel=_LOOKS)(doctor_command)
 
 
 def _show_version(wanted: bool) -> None:

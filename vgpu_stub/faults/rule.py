@@ -156,7 +156,7 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """A rule from a command line: `completion-lost:opcode=LAUNCH_KERNEL,nth=3`.
+        """A rule from a command line: `completion-lost:opcode=cuMemAlloc,nth=3`.
 
         Raises:
             FaultRuleError: It makes no sense.
