@@ -1,10 +1,9 @@
-"""pytest's own test helper, and the plugin where the project was installed before it had one."""
+"""pytest's own test helper, and our plugin run by it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ HOME = Path.home()
 PLUGIN = "vgpu_stub.pytest_plugin.plugin"
 
 pytest_plugins = ["pytester"]
-if not entry_points(group="pytest11", name="vgpu"):
-    pytest_plugins.append(PLUGIN)
 
 RunPytest = Callable[..., pytest.RunResult]
 
