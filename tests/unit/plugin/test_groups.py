@@ -21,6 +21,8 @@ def test_own_group(vgpu_vm): ...
 @pytest.fixture
 def items(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> list[pytest.Item]:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    # Or the plugin would have put them into groups already, when these tests run under xdist.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER_COUNT", raising=False)
     for name in ("test_a", "test_b", "test_c"):
         pytester.makepyfile(**{name: SOURCE})
     found, _ = pytester.inline_genitems("-p", "vgpu_stub.pytest_plugin.plugin")
