@@ -1,8 +1,8 @@
 """The exported functions of `libcuda.so.1` as thin C functions around the implementations.
 
 Every implemented function `cuX` is compiled under the name `vgpu_do_cuX`; what the library exports
-is a generated function that calls it and, when the call failed and somebody keeps a journal, writes
-down the call with its arguments. Parameters come from `driver_signatures.csv`.
+is a generated function that calls it and, when somebody keeps a journal, has the call written down
+with its arguments. Parameters come from `driver_signatures.csv`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,22 @@ _POINTERS: Final = {
     *("CUdevResourceDesc", "CUlogsCallback", "CUlogsCallbackHandle", "CUcoredumpCallbackHandle"),
     *("CUcoredumpStatusCallback", "CUgraphRecaptureCallback"),
 }
+#: Parameters that point to arrays of what they are declared as: only their address is printed.
+_ARRAYS: Final = {
+    *("data", "dependencies", "dependentNodes", "extra", "from", "to", "functions", "kernels"),
+    *("nodes", "rootNodes", "jitOptionsValues", "kernelParams", "libraryOptionValues"),
+    "optionValues",
+}
+#: How the journal prints a value that a call has given, by the value's printf conversion.
+_GIVEN: Final = {
+    "%d": "INT",
+    "%u": "UNSIGNED",
+    "%g": "FLOAT",
+    "%p": "ADDRESS",
+    "0x%llx": "ADDRESS",
+    "%zu": "LONG",
+    "%llu": "LONG",
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,15 @@ class Parameter:
 
     @property
     def printed(self) -> tuple[str, str] | None:
-        """The printf conversion and the argument that show it; None for a structure by value."""
+        """The printf conversion and the argument that show it; None for a structure by value.
+
+        Strings are shown, and what a call that succeeded has put where a pointer points.
+        """
+        if self.type == "const char *":
+            return "%s", f"vgpu_journal_text({self.name})"
+        given = self._given
+        if given:
+            return "%s", f"vgpu_journal_given({self.name}, VGPU_GIVEN_{given}, status)"
         if self.type.endswith("*") or self.type in _POINTERS:
             return "%p", f"(void *)(uintptr_t){self.name}"
         if self.type in _NUMBERS:
@@ -79,6 +103,16 @@ class Parameter:
             return None
         # What remains are enumerations.
         return "%d", f"(int){self.name}"
+
+    @property
+    def _given(self) -> str | None:
+        """How to print the one number or handle that a call puts here; None for all others."""
+        if not self.type.endswith("*") or self.name in _ARRAYS:
+            return None
+        target = self.type.removesuffix("*").strip()
+        if target in _POINTERS or target == "void *":
+            return "ADDRESS"
+        return _GIVEN.get(_NUMBERS[target][0]) if target in _NUMBERS else None
 
 
 def parse_parameters(text: str) -> tuple[Parameter, ...]:
@@ -146,10 +180,14 @@ def render_calls() -> str:
             "",
             _prototype(symbol),
             "{",
-            f"\tCUresult status = vgpu_do_{symbol}({passed});",
+            "\tstruct vgpu_journal_span span;",
+            "\tCUresult status;",
             "",
-            "\tif (__builtin_expect(vgpu_journal_on, 0))",
-            f'\t\tvgpu_journal_call({number}, "{symbol}", status, {printed});',
+            "\tif (__builtin_expect(!vgpu_journal_on, 1))",
+            f"\t\treturn vgpu_do_{symbol}({passed});",
+            f'\tvgpu_journal_begin(&span, "{symbol}");',
+            f"\tstatus = vgpu_do_{symbol}({passed});",
+            f'\tvgpu_journal_call(&span, {number}, "{symbol}", status, {printed});',
             "\treturn status;",
             "}",
         ]

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from vgpu_stub.abi import driver_api, driver_calls, library_api
+from vgpu_stub.abi import driver_api, driver_calls, journal, library_api
 from vgpu_stub.abi.commands import COMMANDS
 from vgpu_stub.abi.model import Command, Field, Structure
 from vgpu_stub.abi.schema import CONSTANTS, HEADER, STRUCTURES
@@ -272,6 +272,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs/commands.md": render_command_reference(),
         **driver_api.outputs(),
         **driver_calls.outputs(),
+        **journal.outputs(),
         **library_api.outputs(),
     }
 

@@ -25,6 +25,7 @@ from vgpu_stub.cli.ptx_command import ptx_app
 from vgpu_stub.cli.record_command import record_command
 from vgpu_stub.cli.replay_command import replay_command
 from vgpu_stub.cli.smoke_command import smoke_command
+from vgpu_stub.cli.trace_command import trace_command
 from vgpu_stub.cli.villain_command import villain_app
 from vgpu_stub.cli.vm_command import vm_command
 from vgpu_stub.faults import FaultRuleError
@@ -56,6 +57,7 @@ typer_app.command("build-module", rich_help_panel=_TESTS)(build_module_command)
 _LOOKS = "See what happens"
 typer_app.command("monitor", rich_help_panel=_LOOKS)(monitor_command)
 typer_app.command("metrics", rich_help_panel=_LOOKS)(metrics_command)
+typer_app.command("trace", rich_help_panel=_LOOKS)(trace_command)
 typer_app.command("record", rich_help_panel=_LOOKS)(record_command)
 typer_app.command("replay", rich_help_panel=_LOOKS)(replay_command)
 typer_app.add_typer(ptx_app, rich_help_panel=_LOOKS)

@@ -9,12 +9,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vgpu_stub_abi.h"
+#include "../generated/journal_records.h"
 
-#define LINE_BYTES   2048u
-#define NEVER_CALLED INT_MIN
+#define LINE_BYTES     2048u
+#define ARGUMENT_BYTES 1024u
+#define NEVER_CALLED   INT_MIN
+#define SHOWN_TEXTS    8u
+#define SHOWN_BYTES    256u
+#define PAGE_BYTES     4096u
 
 bool vgpu_journal_on;
 
@@ -24,6 +31,11 @@ static pid_t owner; /* whose file it is: a forked child starts its own */
 static int last_status[VGPU_REFUSED_ENTRIES];
 static uint64_t calls[VGPU_REFUSED_ENTRIES];
 static const char *symbols[VGPU_REFUSED_ENTRIES];
+
+static bool all_calls; /* constant after the library was loaded */
+static __thread struct vgpu_journal_span *current;
+static __thread char shown[SHOWN_TEXTS][SHOWN_BYTES];
+static __thread unsigned int next_shown;
 
 struct line {
 	char text[LINE_BYTES];
@@ -129,12 +141,21 @@ static void release(void)
 	pthread_mutex_unlock(&lock);
 }
 
+static void lock_for_fork(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
 __attribute__((constructor)) static void start(void)
 {
 	const char *folder = getenv("VGPU_STUB_JOURNAL");
+	const char *which = getenv("VGPU_STUB_JOURNAL_CALLS");
 
 	if (!folder || !*folder)
 		return;
+	all_calls = which && !strcmp(which, "all");
+	/* A child may be forked while another thread writes. */
+	pthread_atfork(lock_for_fork, release, release);
 	take();
 	vgpu_journal_on = file >= 0;
 	release();
@@ -158,24 +179,136 @@ __attribute__((destructor)) static void finish(void)
 	release();
 }
 
-void vgpu_journal_call(unsigned int id, const char *symbol, int status, const char *format, ...)
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* A thread of a forked child has another id than the one that it was. */
+static pid_t thread_id(void)
+{
+	static __thread pid_t id, of;
+
+	if (of != owner) {
+		of = owner;
+		id = gettid();
+	}
+	return id;
+}
+
+static char *shown_text(void)
+{
+	return shown[next_shown++ % SHOWN_TEXTS];
+}
+
+/* Reads memory that the program says is there; returns how much of it is. */
+static size_t peek(const void *from, void *to, size_t bytes)
+{
+	size_t head = PAGE_BYTES - (uintptr_t)from % PAGE_BYTES;
+	struct iovec remote[2] = { { .iov_base = (void *)(uintptr_t)from,
+				     .iov_len = bytes < head ? bytes : head } };
+	struct iovec local = { .iov_base = to, .iov_len = bytes };
+	ssize_t length;
+
+	remote[1].iov_base = (char *)remote[0].iov_base + remote[0].iov_len;
+	remote[1].iov_len = bytes - remote[0].iov_len;
+	length = process_vm_readv(getpid(), &local, 1, remote, remote[1].iov_len ? 2 : 1, 0);
+	return length > 0 ? (size_t)length : 0;
+}
+
+const char *vgpu_journal_text(const char *text)
+{
+	const size_t room = SHOWN_BYTES - sizeof("\"\"...");
+	char bytes[SHOWN_BYTES];
+	char *out = shown_text();
+	size_t length = text ? peek(text, bytes, room) : 0;
+	bool ends = length && memchr(bytes, '\0', length);
+
+	if (!length)
+		snprintf(out, SHOWN_BYTES, "%p", (const void *)text);
+	else
+		snprintf(out, SHOWN_BYTES, "\"%.*s\"%s", (int)length, bytes, ends ? "" : "...");
+	return out;
+}
+
+const char *vgpu_journal_given(const void *place, enum vgpu_given kind, int status)
+{
+	char *out = shown_text();
+
+	if (!place || status) {
+		snprintf(out, SHOWN_BYTES, "%p", place);
+		return out;
+	}
+	switch (kind) {
+	case VGPU_GIVEN_INT:
+		snprintf(out, SHOWN_BYTES, "[%d]", *(const int *)place);
+		break;
+	case VGPU_GIVEN_UNSIGNED:
+		snprintf(out, SHOWN_BYTES, "[%u]", *(const unsigned int *)place);
+		break;
+	case VGPU_GIVEN_LONG:
+		snprintf(out, SHOWN_BYTES, "[%llu]", (unsigned long long)*(const uint64_t *)place);
+		break;
+	case VGPU_GIVEN_ADDRESS:
+		snprintf(out, SHOWN_BYTES, "[0x%llx]",
+			 (unsigned long long)*(const uint64_t *)place);
+		break;
+	case VGPU_GIVEN_FLOAT:
+		snprintf(out, SHOWN_BYTES, "[%g]", (double)*(const float *)place);
+		break;
+	}
+	return out;
+}
+
+void vgpu_journal_command(uint64_t number)
+{
+	if (!current)
+		return;
+	if (!current->first_command)
+		current->first_command = number;
+	current->last_command = number;
+}
+
+void vgpu_journal_begin(struct vgpu_journal_span *span, const char *symbol)
 {
 	struct line line;
-	char text[512];
+
+	*span = (struct vgpu_journal_span){ .outer = current };
+	if (all_calls) {
+		take();
+		begin(&line, "enter");
+		add(&line, VGPU_JOURNAL_ENTER, (long long)thread_id(), (long long)now_ns(), symbol);
+		end(&line);
+		release();
+	}
+	current = span;
+	span->begin_ns = now_ns(); /* what writing took is not the call's */
+}
+
+void vgpu_journal_call(const struct vgpu_journal_span *span, unsigned int id, const char *symbol,
+		       int status, const char *format, ...)
+{
+	uint64_t duration_ns = now_ns() - span->begin_ns;
+	struct line line;
+	char text[ARGUMENT_BYTES];
 	va_list arguments;
 
+	current = span->outer;
 	take();
 	calls[id]++;
 	symbols[id] = symbol;
-	if (last_status[id] == NEVER_CALLED || (status && status != last_status[id])) {
+	if (all_calls || last_status[id] == NEVER_CALLED || (status && status != last_status[id])) {
 		va_start(arguments, format);
 		vsnprintf(text, sizeof(text), format, arguments);
 		va_end(arguments);
 		begin(&line, "call");
-		add(&line,
-		    ", \"function\": \"%s\", \"status\": %d, \"error\": \"%s\", "
-		    "\"arguments\": ",
-		    symbol, status, vgpu_error_name(status));
+		add(&line, VGPU_JOURNAL_CALL, (long long)thread_id(), (long long)span->begin_ns,
+		    (long long)duration_ns, (long long)span->first_command,
+		    (long long)span->last_command, (long long)status, vgpu_error_name(status),
+		    symbol);
 		add_string(&line, text);
 		end(&line);
 	}
@@ -204,7 +337,16 @@ void vgpu_journal_note(const char *text)
 
 void vgpu_journal_refused(const char *symbol)
 {
-	write_text("refused", "function", symbol);
+	struct line line;
+
+	if (!vgpu_journal_on)
+		return;
+	take();
+	begin(&line, "refused");
+	add(&line, VGPU_JOURNAL_REFUSED, (long long)thread_id(), (long long)now_ns(),
+	    (long long)!!current, symbol);
+	end(&line);
+	release();
 }
 
 void vgpu_journal_device(const char *name, const char *transport, const char *executor, int version,

@@ -477,6 +477,8 @@ static void commit_locked(void)
 {
 	sq_tail += begun_slots;
 	__atomic_store_n(&counters->submissions, counters->submissions + 1, __ATOMIC_RELAXED);
+	if (__builtin_expect(vgpu_journal_on, 0))
+		vgpu_journal_command(counters->submissions);
 	__atomic_store_n(&control->sq_tail, sq_tail, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&ring_lock);
 	ring_doorbell_if_asleep();

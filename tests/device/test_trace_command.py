@@ -1,0 +1,130 @@
+"""`vgpu-stub trace`: the CUDA calls of programs as they happen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vgpu_stub.harness import build
+
+pytestmark = pytest.mark.device
+
+COMMAND = "from vgpu_stub.cli.main import app; app()"
+PROGRAM = [sys.executable, str(Path(__file__).with_name("trace_program.py"))]
+SLOW = [sys.executable, str(build.ROOT / "examples/slow-call/settle.py")]
+
+Event = dict[str, Any]
+
+
+def run(*options: str, program: list[str]) -> subprocess.CompletedProcess[str]:
+    line = ["trace", "--executor", "software", *options, "--", *program]
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, *line],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def events(*options: str, program: list[str], folder: Path) -> list[Event]:
+    path = folder / "trace.jsonl"
+    run("--json", "-o", str(path), *options, program=program)
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def calls(found: list[Event]) -> list[tuple[str, str]]:
+    return [(event["function"], event["error"]) for event in found if event["event"] == "call"]
+
+
+def test_calls_are_shown_and_the_program_is_left_alone() -> None:
+    done = run("-C", program=[*PROGRAM, "one"])
+    assert done.returncode == 3
+    assert done.stdout == "to standard output\n"
+    begins, *lines = done.stderr.splitlines()
+    assert begins.endswith("+++ " + str(Path(sys.executable).resolve()) + " uses libcuda +++")
+    shown = [line.split(maxsplit=2)[2].rsplit(" <", 1)[0] for line in lines[:4]]
+    assert shown[0] == "cuInit(Flags=0) = CUDA_SUCCESS"
+    assert shown[1].startswith("cuCtxCreate_v2(pctx=[0x")
+    assert shown[1].endswith("], flags=0, dev=0) = CUDA_SUCCESS")
+    assert shown[2].startswith("cuMemAlloc_v2(dptr=[0x")
+    assert shown[2].endswith("], bytesize=1048576) = CUDA_SUCCESS")
+    assert shown[3].endswith(", bytesize=0) = CUDA_ERROR_INVALID_VALUE")
+    assert lines[4].startswith("% time ")
+    (row,) = [line for line in lines[6:] if line.endswith(" cuMemAlloc_v2")]
+    assert row.split()[3] == "2"
+    assert row.split()[-2] == "1"
+
+
+def test_threads_and_forked_children_have_their_own_calls(tmp_path: Path) -> None:
+    found = events("-e", "cuMemAlloc", program=[*PROGRAM, "threads"], folder=tmp_path)
+    made = [event for event in found if event["event"] == "call"]
+    (parent,) = {event["pid"] for event in made if event["tid"] != event["pid"]}
+    threads = [event["tid"] for event in made if event["pid"] == parent]
+    assert sorted(threads.count(tid) for tid in set(threads)) == [20, 20]
+    children = [event for event in made if event["pid"] != parent]
+    assert len({event["pid"] for event in children}) == len(children) == 5
+    assert {event["error"] for event in children} == {"CUDA_ERROR_NOT_INITIALIZED"}
+    for tid in set(threads):
+        mine = [event for event in made if event["tid"] == tid]
+        ends = [event["begin_ns"] + event["duration_ns"] for event in mine]
+        assert all(end <= later["begin_ns"] for end, later in zip(ends, mine[1:], strict=False))
+        # Each allocation is a command of its own in the ring.
+        assert all(event["first_command"] == event["last_command"] > 0 for event in mine)
+    numbers = [event["first_command"] for event in made if event["pid"] == parent]
+    assert len(set(numbers)) == 40
+
+
+def test_a_child_that_is_another_program_is_followed(tmp_path: Path) -> None:
+    found = events(program=[*PROGRAM, "child"], folder=tmp_path)
+    parent, child = [event for event in found if event["event"] == "process"]
+    assert child["parent"] == parent["pid"]
+    made = [event for event in found if event["event"] == "call"]
+    assert {event["pid"] for event in made} == {child["pid"]}
+    assert [event["function"] for event in made] == [
+        *("cuInit", "cuCtxCreate_v2", "cuMemAlloc_v2", "cuMemAlloc_v2"),
+    ]
+
+
+def test_only_failed_calls(tmp_path: Path) -> None:
+    found = events("--failed", program=[*PROGRAM, "failures"], folder=tmp_path)
+    assert calls(found) == [
+        ("cuMemFree_v2", "CUDA_ERROR_NOT_INITIALIZED"),
+        ("cuModuleGetFunction", "CUDA_ERROR_NOT_FOUND"),
+        ("cuTexRefCreate", "CUDA_ERROR_NOT_SUPPORTED"),
+    ]
+    assert found[2]["arguments"]["name"] == '"no_such_kernel"'
+
+
+def test_a_call_that_never_returns_is_shown_while_it_lasts() -> None:
+    done = run("-C", program=[*PROGRAM, "hang"])
+    assert done.returncode == 137
+    waits = [line for line in done.stderr.splitlines() if "cuCtxSynchronize" in line]
+    assert "cuCtxSynchronize( <unfinished, 1." in waits[0]
+    assert "cuCtxSynchronize(...) = ? <unfinished ...>" in waits[1]
+    (launch,) = [line for line in done.stderr.splitlines() if "cuLaunchKernel(" in line]
+    assert "/* spin() */" in launch
+
+
+def test_calls_of_a_c_program_of_the_runtime(tmp_path: Path) -> None:
+    program = [str(build.test_program("runtime/13/legacy/launch"))]
+    found = events("-e", "launch", "-c", program=program, folder=tmp_path)
+    assert [event["event"] for event in found] == ["summary"] * len(found)
+    assert "cuLaunchKernel" in {event["function"] for event in found}
+
+
+def test_the_summary_of_the_example_names_the_slow_call(tmp_path: Path) -> None:
+    slow = events("-c", program=SLOW, folder=tmp_path)
+    assert slow[0]["function"] == "cuMemcpyDtoH_v2"
+    assert slow[0]["calls"] == 20
+    (copy,) = [
+        event
+        for event in events("-e", "copy", program=[*SLOW, "--mended"], folder=tmp_path)
+        if event["event"] == "call"
+    ][-1:]
+    assert copy["arguments"]["ByteCount"] == 4
