@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,33 @@ def test_the_summary_of_the_example_names_the_slow_call(tmp_path: Path) -> None:
     slow = events("-c", program=SLOW, folder=tmp_path)
     assert slow[0]["function"] == "cuMemcpyDtoH_v2"
     assert slow[0]["calls"] == 20
-    (copy,) = [
-        event
-        for event in events("-e", "copy", program=[*SLOW, "--mended"], folder=tmp_path)
-        if event["event"] == "call"
-    ][-1:]
-    assert copy["arguments"]["ByteCount"] == 4
+    timeline = tmp_path / "timeline.json"
+    made = events(
+        *("-e", "copy", "--timeline", str(timeline)), program=[*SLOW, "--mended"], folder=tmp_path
+    )
+    assert made[-1]["arguments"]["ByteCount"] == 4
+    # Arrows lead from each call to what it became.
+    found = json.loads(timeline.read_text())
+    assert found["otherData"]["program_clock"] == "the same"
+    slices = {
+        (e["pid"], e["tid"], e["ts"]): e["name"] for e in found["traceEvents"] if e["ph"] == "X"
+    }
+    flows: dict[str, list[str]] = {}
+    times: dict[str, list[float]] = {}
+    for event in found["traceEvents"]:
+        if event.get("cat") == "call flow":
+            place = event["pid"], event["tid"], event["ts"]
+            flows.setdefault(event["id"], []).append(slices[place])
+            times.setdefault(event["id"], []).append(event["ts"])
+    assert all(begin <= taken for begin, taken in times.values())
+    assert Counter((begin, taken) for begin, taken in flows.values()) == {
+        ("cuCtxCreate_v2", "CONTEXT_CREATE"): 1,
+        ("cuModuleLoadData", "MODULE_LOAD"): 1,
+        ("cuModuleGetFunction", "MODULE_GET_FUNCTION"): 1,
+        ("cuMemAlloc_v2", "MEMORY_ALLOCATE"): 1,
+        ("cuMemsetD32_v2", "MEMSET"): 1,
+        ("cuLaunchKernel", "settle"): 20,
+        ("cuMemcpyDtoH_v2", "COPY_DEVICE_TO_HOST"): 20,
+    }
+    lanes = [e for e in found["traceEvents"] if e["ph"] == "M" and e["tid"] >= 100_000]
+    assert [lane["args"]["name"] for lane in lanes] == [f"thread {made[-1]['tid']}"]

@@ -15,11 +15,15 @@ import pytest
 from vgpu_host.executors.options import ExecutorOptions
 from vgpu_qemu.progress import silent
 from vgpu_qemu.vm import Vm
+from vgpu_stub.calltrace.call import Traced, TracedCall
+from vgpu_stub.cli.trace_run import CallFollower, trace_in_guest
 from vgpu_stub.fuzz.ioctls import IoctlSettings, build_program, fuzz_guest
 from vgpu_stub.harness.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.harness.machine import GuestSettings, running_vm
 from vgpu_stub.harness.replay.runs import replays
+from vgpu_stub.harness.timeline_calls import CallTrace, assign
 from vgpu_stub.models.writer import write_model
+from vgpu_stub.recording.reader import Recording
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(300)]
 
@@ -90,6 +94,37 @@ def test_what_a_guest_did_is_played_without_it(machine: Machine, tmp_path: Path)
     report = replays(path)
     assert report.commands >= 20
     assert [channel.title.split()[1:3] for channel in report.channels] == [["channel", "1"]]
+
+
+def test_calls_of_a_guest_lead_to_what_the_host_did(machine: Machine, tmp_path: Path) -> None:
+    vm, server = machine
+    path = tmp_path / "guest.vgpurec"
+    trace = CallTrace(same_clock=False)
+
+    def show(happened: Traced) -> None:
+        if isinstance(happened, TracedCall):
+            trace.calls.append(happened)
+
+    server.control.call("recording.start", path=str(path))
+    try:
+        command = [*PROGRAMS.split(), "vector_add"]
+        assert trace_in_guest(vm, command, CallFollower(show, lambda *_: None)) == 0
+        assert_all_released(machine)
+    finally:
+        server.control.call("recording.stop")
+    with Recording(path) as recording:
+        channels_, strangers, offset = assign(trace, recording.channels)
+    assert strangers == []
+    assert offset is not None
+    # Each bound is off by what a call takes until the host sees it: under emulation, milliseconds.
+    assert offset.error_ns < 50_000_000
+    (channel,) = channels_.values()
+    (launch,) = [call for call in channel.calls if call.function == "cuLaunchKernel"]
+    assert launch.kernel == "vector_add"
+    taken_ns = channel.taken_ns(launch.last_command)
+    assert taken_ns is not None
+    begin_ns = launch.begin_ns + offset.offset_ns
+    assert -offset.error_ns <= taken_ns - begin_ns < 1_000_000_000
 
 
 def test_every_program_gives_the_right_answer(machine: Machine) -> None:

@@ -27,6 +27,8 @@ from vgpu_stub.cli.options import (
 from vgpu_stub.cli.trace_run import CallFollower, trace_here, trace_in_vm
 from vgpu_stub.cli.vm_command import KernelOption
 from vgpu_stub.harness.machine import GuestSettings
+from vgpu_stub.harness.timeline import traced
+from vgpu_stub.harness.timeline_calls import CallTrace
 
 
 def trace_command(
@@ -66,6 +68,15 @@ def trace_command(
             help="Write here instead of to standard error.",
         ),
     ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="Also write a timeline for Perfetto (ui.perfetto.dev): calls by thread, the"
+            " commands that they became, kernels, copies and answers.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     executor: ExecutorOption = ExecutorChoice.AUTO,
     memory: MemoryOption = "",
@@ -97,6 +108,8 @@ def trace_command(
 
         vgpu-stub trace -e 'memory,!cuMemcpy*' -- ./vector_add
 
+        vgpu-stub trace --summary --timeline calls.json -- ./vector_add
+
         vgpu-stub trace --failed --json -- ./vector_add
 
         vgpu-stub trace --vm -- python3 /opt/vgpu-stub/workloads/programs.py vector_add
@@ -107,27 +120,31 @@ def trace_command(
         raise typer.BadParameter(str(error), param_hint="-e") from error
     options = executor_options(executor, memory, watchdog, profile)
     counted = Summary()
+    kept = CallTrace(same_clock=not in_vm)
     with _opened(output) as file:
         writer = TraceWriter(file, as_json=as_json)
 
-        def show(traced: Traced) -> None:
-            if isinstance(traced, TracedCall):
-                if not selection.wants(traced):
+        def show(happened: Traced) -> None:
+            if isinstance(happened, TracedCall):
+                if timeline:
+                    kept.calls.append(happened)
+                if not selection.wants(happened):
                     return
-                counted.add(traced)
+                counted.add(happened)
             if not summary:
-                writer.write(traced)
+                writer.write(happened)
 
         def show_open(call: OpenCall, now_ns: int) -> None:
             if not summary and selection.wants_function(call.function):
                 writer.write_open(call, now_ns)
 
         follower = CallFollower(show, show_open)
-        if in_vm:
-            settings = GuestSettings(kernel, image=image or "cuda")
-            status = trace_in_vm(command, options, settings, follower)
-        else:
-            status = trace_here(command, options, image, None, follower)
+        with traced(timeline, None, kept) as record:
+            if in_vm:
+                settings = GuestSettings(kernel, image=image or "cuda", record=record)
+                status = trace_in_vm(command, options, settings, follower)
+            else:
+                status = trace_here(command, options, image, record, follower)
         if summary or summary_too:
             writer.write_summary(counted, sort)
     raise typer.Exit(status)

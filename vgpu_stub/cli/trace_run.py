@@ -9,11 +9,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from vgpu_host.executors.options import ExecutorOptions
+from vgpu_qemu.errors import LauncherError
 from vgpu_qemu.progress import console_progress
 from vgpu_qemu.sandbox import Sandbox
 from vgpu_qemu.vm import Vm
@@ -28,7 +29,6 @@ from vgpu_stub.harness.device_server import DeviceServer
 from vgpu_stub.harness.machine import GuestSettings, running_vm
 from vgpu_stub.harness.program import device_variables
 
-_GUEST_FOLDER: Final = "/tmp/vgpu-trace"
 #: After this time a call that has not returned is shown.
 _LONG_NS: Final = 1_000_000_000
 
@@ -166,13 +166,17 @@ class _GuestJournals:
 
 
 @contextmanager
-def _followed_in_guest(vm: Vm, follower: CallFollower) -> Iterator[None]:
+def _followed_in_guest(vm: Vm, folder: str, follower: CallFollower) -> Iterator[None]:
     """Follow the journals of a folder of the guest, from a thread of its own."""
     journals = _GuestJournals(follower)
     source = Path(tail.__file__).read_bytes()
+    failures: list[LauncherError] = []
 
     def follow() -> None:
-        vm.run(["python3", "-", _GUEST_FOLDER], stdin=source, on_stdout=journals.take)
+        try:
+            vm.run(["python3", "-", folder], stdin=source, on_stdout=journals.take).check()
+        except LauncherError as error:
+            failures.append(error)
         journals.end()
 
     thread = threading.Thread(target=follow, name="journals")
@@ -180,9 +184,29 @@ def _followed_in_guest(vm: Vm, follower: CallFollower) -> Iterator[None]:
     try:
         yield
     finally:
-        if vm.running:
-            vm.run(["touch", f"{_GUEST_FOLDER}/{END}"])
+        # Of a machine that has ended, whoever runs the program is told.
+        with suppress(LauncherError):
+            vm.run(["touch", f"{folder}/{END}"])
         thread.join()
+    if failures:
+        raise failures[0]
+
+
+def trace_in_guest(vm: Vm, command: Sequence[str], follower: CallFollower) -> int:
+    """Run a program in a virtual machine that runs, and follow its calls.
+
+    Returns its exit status.
+    """
+    made = vm.run(
+        "folder=$(mktemp -d /tmp/vgpu-trace-XXXXXX) && chmod 1733 $folder && echo $folder"
+    )
+    folder = made.check().stdout.decode().strip()
+    line = " ".join(shlex.quote(word) for word in command)
+    variables = " ".join(f"{name}={value}" for name, value in _variables(folder).items())
+    with _followed_in_guest(vm, folder, follower):
+        status = run_in_guest(vm, ["sh", "-c", f"exec env {variables} {line}"])
+    vm.run(["rm", "-r", folder])
+    return status
 
 
 def trace_in_vm(
@@ -191,16 +215,12 @@ def trace_in_vm(
     settings: GuestSettings,
     follower: CallFollower,
 ) -> int:
-    """Run a program in a virtual machine, as `vm` does, and follow its calls.
+    """Boot a virtual machine as `vm` does, run a program in it and follow its calls.
 
     Returns its exit status.
     """
-    line = " ".join(shlex.quote(word) for word in command)
-    variables = " ".join(f"{name}={value}" for name, value in _variables(_GUEST_FOLDER).items())
     with (
         console_progress() as progress,
         running_vm(options, settings, progress) as (vm, _),
     ):
-        vm.run(["mkdir", "-m", "1733", _GUEST_FOLDER])
-        with _followed_in_guest(vm, follower):
-            return run_in_guest(vm, ["sh", "-c", f"exec env {variables} {line}"])
+        return trace_in_guest(vm, command, follower)

@@ -3,6 +3,8 @@
 Each channel is a process of the trace. Its lanes: what the worker carried out, the same by CUDA
 stream with an arrow from one to the other, and the time from each command to its answer. Errors,
 interrupts and injected faults are instants, memory held and commands without an answer counters.
+Where the calls of the programs were traced too, each thread has a lane of them, with arrows to the
+commands that they became.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import Any, Final
 from vgpu_host.demangle import demangle
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.abi.decode import DecodedCommand, decode
+from vgpu_stub.calltrace.call import TracedCall
+from vgpu_stub.harness.timeline_calls import CallTrace, ChannelCalls, Offset, assign, lanes
 from vgpu_stub.recording.reader import ChannelRecording, Recording
 from vgpu_stub.recording.records import (
     Completion,
@@ -37,6 +41,10 @@ _STREAM_TID: Final = 1000
 _ADMIN_TID: Final = 1
 _FAULT_TID: Final = 2
 _CLIENT_TID: Final = 100
+#: Lanes of the program's threads.
+_THREAD_TID: Final = 100_000
+#: Processes that have no channel of their own.
+_STRANGER_PID: Final = 1_000_000
 _LAUNCHES: Final = frozenset((_Op.LAUNCH_KERNEL, _Op.LAUNCH_COOPERATIVE))
 #: Commands with a stream that only ask, wait or manage: they are no work of the stream.
 _NO_WORK: Final = frozenset(
@@ -53,19 +61,26 @@ _NOT_READY: Final = 600
 _MESSAGE_COMMAND_OFFSET: Final = 2
 
 
-def write_timeline(recording: Recording, path: Path) -> int:
+def write_timeline(recording: Recording, path: Path, trace: CallTrace | None = None) -> int:
     """Write the trace of a recording; returns the number of its events.
+
+    Args:
+        recording: What the device did.
+        path: Where to.
+        trace: What the programs called meanwhile.
 
     Raises:
         OSError: The file cannot be written.
         RecordingError: A record makes no sense.
     """
+    calls = _Calls(recording, trace) if trace else None
     count = 0
     with path.open("w") as file:
         file.write('{"displayTimeUnit":"ns","otherData":')
-        json.dump({"format": "VGPU-STUB timeline", **recording.start}, file)
+        clocks = calls.clocks if calls else {}
+        json.dump({"format": "VGPU-STUB timeline", **recording.start, **clocks}, file)
         file.write(',"traceEvents":[\n')
-        for event in timeline(recording):
+        for event in _events(recording, calls):
             file.write(",\n" if count else "")
             json.dump(event, file, separators=(",", ":"))
             count += 1
@@ -73,12 +88,18 @@ def write_timeline(recording: Recording, path: Path) -> int:
     return count
 
 
-def timeline(recording: Recording) -> Iterator[Event]:
+def timeline(recording: Recording, trace: CallTrace | None = None) -> Iterator[Event]:
     """The events of a trace, channel by channel; times are microseconds from the start."""
+    return _events(recording, _Calls(recording, trace) if trace else None)
+
+
+def _events(recording: Recording, calls: _Calls | None) -> Iterator[Event]:
     clock = _Clock(int(recording.start["monotonic_ns"]))
     yield from _server_events(recording, clock)
     for stream, channel in recording.channels.items():
         yield from _Channel(stream, channel, clock).events()
+    if calls:
+        yield from calls.events(clock)
 
 
 class _Clock:
@@ -263,12 +284,86 @@ class _Channel:
         return command.name
 
 
+class _Calls:
+    """The events of what programs called: a lane for each thread, arrows to the commands."""
+
+    def __init__(self, recording: Recording, trace: CallTrace) -> None:
+        self._channels, self._strangers, self._offset = assign(trace, recording.channels)
+        self._same_clock = trace.same_clock
+
+    @property
+    def clocks(self) -> Event:
+        """How the programs' clock was aligned with the recording's."""
+        if self._same_clock:
+            return {"program_clock": "the same"}
+        if self._offset is None:
+            return {"program_clock": "not known; calls are left out"}
+        offset = self._offset
+        return {
+            "program_clock": "of the guest",
+            "guest_offset_ns": offset.offset_ns,
+            "guest_offset_error_ns": offset.error_ns,
+        }
+
+    def events(self, clock: _Clock) -> Iterator[Event]:
+        """Every call that has a time on the recording's clock."""
+        if self._offset is None:
+            return
+        for stream, channel in self._channels.items():
+            yield from self._threads(stream, channel.calls, channel, self._offset, clock)
+        processes: dict[int, list[TracedCall]] = {}
+        for call in self._strangers:
+            processes.setdefault(call.pid, []).append(call)
+        for number, (pid, calls) in enumerate(processes.items()):
+            yield _named("process_name", _STRANGER_PID + number, 0, f"calls of pid {pid}")
+            yield from self._threads(_STRANGER_PID + number, calls, None, self._offset, clock)
+
+    def _threads(
+        self,
+        pid: int,
+        calls: list[TracedCall],
+        channel: ChannelCalls | None,
+        offset: Offset,
+        clock: _Clock,
+    ) -> Iterator[Event]:
+        tids = {tid: _THREAD_TID + number for tid, number in lanes(calls).items()}
+        for tid, lane in tids.items():
+            yield _named("thread_name", pid, lane, f"thread {tid}")
+        for number, call in enumerate(calls):
+            at = {
+                "pid": pid,
+                "tid": tids[call.tid],
+                "ts": clock(call.begin_ns + offset.offset_ns),
+            }
+            details = {**call.arguments, "result": call.error or "it never returned"}
+            if call.kernel:
+                details["kernel"] = call.kernel
+            yield {
+                **at,
+                "ph": "X",
+                "dur": call.duration_ns / 1000,
+                "cat": "failed call" if call.failed else "call",
+                "name": call.function,
+                "args": details,
+            }
+            for command in sorted({call.first_command, call.last_command}):
+                taken_ns = channel.taken_ns(command) if channel else None
+                if taken_ns is None:
+                    continue
+                name = {"cat": "call flow", "name": "becomes", "id": f"{pid}-{number}-{command}"}
+                yield {**at, "ph": "s", **name}
+                worker = {"pid": pid, "tid": _WORKER_TID, "ts": clock(taken_ns)}
+                yield {**worker, "ph": "f", "bp": "e", **name}
+
+
 @contextmanager
-def traced(trace: Path | None, record: Path | None) -> Iterator[Path | None]:
+def traced(
+    trace: Path | None, record: Path | None, calls: CallTrace | None = None
+) -> Iterator[Path | None]:
     """Where a device server shall record to, so that a trace is there when the context ends.
 
     Enter it before the server and leave it after: the recording is then whole. Without `record` it
-    is a temporary file beside the trace.
+    is a temporary file beside the trace. What is in `calls` when the context ends is in the trace.
     """
     if trace is None:
         yield record
@@ -277,7 +372,7 @@ def traced(trace: Path | None, record: Path | None) -> Iterator[Path | None]:
     try:
         yield path
         with Recording(path) as recording:
-            write_timeline(recording, trace)
+            write_timeline(recording, trace, calls)
     finally:
         if record is None:
             path.unlink(missing_ok=True)
