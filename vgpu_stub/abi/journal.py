@@ -60,12 +60,21 @@ class RefusedRecord:
     function: str
 
 
-JournalRecord: TypeAlias = EnterRecord | CallRecord | RefusedRecord
+@dataclass(frozen=True)
+class NoteRecord:
+    """A reason that the library gives in words; most often for the failure of a call."""
+
+    tid: int
+    text: Escaped
+
+
+JournalRecord: TypeAlias = EnterRecord | CallRecord | RefusedRecord | NoteRecord
 
 RECORDS: Final[dict[str, type[JournalRecord]]] = {
     "enter": EnterRecord,
     "call": CallRecord,
     "refused": RefusedRecord,
+    "note": NoteRecord,
 }
 #: printf conversions by the type of a field, as annotated.
 _CONVERSIONS: Final = {"int": "%lld", "str": '\\"%s\\"', "Escaped": ""}

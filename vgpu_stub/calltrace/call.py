@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vgpu_host.demangle import demangle
-from vgpu_stub.abi.journal import CallRecord, EnterRecord, parse_record
+from vgpu_stub.abi.journal import CallRecord, EnterRecord, NoteRecord, parse_record
 
 #: Results that answer a question and are no failures.
 _ANSWERS: Final = frozenset(("CUDA_SUCCESS", "CUDA_ERROR_NOT_READY"))
@@ -35,6 +35,7 @@ class TracedCall:
         kernel: The kernel that an argument names, demangled, or "".
         first_command: Number of the first command that it put into the ring, from 1; 0 for none.
         last_command: Number of the last one.
+        notes: Reasons that the library gave in words meanwhile.
     """
 
     pid: int
@@ -48,6 +49,7 @@ class TracedCall:
     kernel: str = ""
     first_command: int = 0
     last_command: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -88,6 +90,7 @@ class CallReader:
     def __init__(self) -> None:
         self._open: dict[tuple[int, int], OpenCall] = {}
         self._kernels: dict[tuple[int, str], str] = {}
+        self._notes: dict[tuple[int, int], list[str]] = {}
 
     @property
     def open_calls(self) -> list[OpenCall]:
@@ -134,7 +137,11 @@ class CallReader:
         if record is None:
             return None
         thread = pid, record.tid
+        if isinstance(record, NoteRecord):
+            self._notes.setdefault(thread, []).append(record.text)
+            return None
         if isinstance(record, EnterRecord):
+            self._notes.pop(thread, None)
             self._open[thread] = OpenCall(*thread, record.begin_ns, record.function)
             return None
         if isinstance(record, CallRecord):
@@ -151,6 +158,7 @@ class CallReader:
                 self._kernel(pid, arguments),
                 record.first_command,
                 record.last_command,
+                tuple(self._notes.pop(thread, ())),
             )
         if record.within:
             return None

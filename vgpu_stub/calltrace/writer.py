@@ -48,6 +48,8 @@ class TraceWriter:
         else:
             result = traced.error or "? <unfinished ...>"
             text = f"{_call_text(traced)} = {result} <{duration(traced.duration_ns)}>"
+            if traced.failed:
+                text += "".join(f" -- {note}" for note in traced.notes)
             self._line(traced, text)
 
     def write_open(self, call: OpenCall, now_ns: int) -> None:

@@ -332,7 +332,16 @@ static void write_text(const char *event, const char *key, const char *text)
 
 void vgpu_journal_note(const char *text)
 {
-	write_text("note", "text", text);
+	struct line line;
+
+	if (!vgpu_journal_on)
+		return;
+	take();
+	begin(&line, "note");
+	add(&line, VGPU_JOURNAL_NOTE, (long long)thread_id());
+	add_string(&line, text);
+	end(&line);
+	release();
 }
 
 void vgpu_journal_refused(const char *symbol)

@@ -3,3 +3,4 @@
 #define VGPU_JOURNAL_ENTER ", \"tid\": %lld, \"begin_ns\": %lld, \"function\": \"%s\""
 #define VGPU_JOURNAL_CALL ", \"tid\": %lld, \"begin_ns\": %lld, \"duration_ns\": %lld, \"first_command\": %lld, \"last_command\": %lld, \"status\": %lld, \"error\": \"%s\", \"function\": \"%s\", \"arguments\": "
 #define VGPU_JOURNAL_REFUSED ", \"tid\": %lld, \"begin_ns\": %lld, \"within\": %lld, \"function\": \"%s\""
+#define VGPU_JOURNAL_NOTE ", \"tid\": %lld, \"text\": "

@@ -114,6 +114,23 @@ def test_a_function_that_only_refuses_is_a_failed_call() -> None:
     assert (found.error, found.arguments) == ("CUDA_ERROR_NOT_SUPPORTED", {})
 
 
+def test_a_reason_in_words_goes_with_the_call_of_its_thread() -> None:
+    enter = {"begin_ns": 1, "function": "cuX"}
+    found = CallReader().read(
+        [
+            line("note", tid=PID, text="before any call"),
+            line("enter", tid=PID, **enter),
+            line("enter", tid=101, **enter),
+            line("note", tid=PID, text="there is no such kernel"),
+            call("cuX", 20, tid=101),
+            call("cuX", 30),
+            call("cuX", 40),
+        ]
+    )
+    notes = [one.notes for one in found if isinstance(one, TracedCall)]
+    assert notes == [(), ("there is no such kernel",), ()]
+
+
 def test_lines_that_make_no_sense_are_left_out() -> None:
     broken = [(PID, b'{"event": "call", "tid"'), (PID, b"[]"), line("call"), line("note", text="")]
     assert CallReader().read(broken) == []

@@ -85,6 +85,8 @@ def written(*, as_json: bool = False) -> str:
     writer.write(TracedProcess(7, 1, "/bin/x"))
     arguments = {"dptr": "[0x7f00]", "bytesize": "16"}
     writer.write(TracedCall(7, 7, 5 * MS, 2000, "cuMemAlloc_v2", arguments, 0, "CUDA_SUCCESS"))
+    notes = {"notes": ("it is full",)}
+    writer.write(TracedCall(7, 7, 5 * MS, 9, "cuX", {}, 2, "CUDA_ERROR_OUT_OF_MEMORY", **notes))
     writer.write_open(OpenCall(7, 8, 6 * MS, "cuCtxSynchronize"), 1006 * MS)
     writer.write(TracedCall(7, 8, 6 * MS, 1500 * MS, "cuCtxSynchronize", {}, None, ""))
     writer.write_summary(Summary(CALLS[:3]), Order.TIME)
@@ -96,6 +98,7 @@ def test_lines_for_people() -> None:
         "             7               +++ /bin/x uses libcuda +++\n"
         "    0.000000 7               cuMemAlloc_v2(dptr=[0x7f00], bytesize=16)"
         " = CUDA_SUCCESS <2.00 us>\n"
+        "    0.000000 7               cuX() = CUDA_ERROR_OUT_OF_MEMORY <9 ns> -- it is full\n"
         "    0.001000 7/8             cuCtxSynchronize( <unfinished, 1.00 s so far ...>\n"
         "    0.001000 7/8             cuCtxSynchronize(...) = ? <unfinished ...> <1.50 s>\n"
         "% time       total      calls     average     slowest  errors  function\n"
@@ -110,7 +113,7 @@ def test_lines_for_people() -> None:
 def test_json_has_one_object_a_line() -> None:
     events = [json.loads(text) for text in written(as_json=True).splitlines()]
     assert [event["event"] for event in events] == [
-        *("process", "call", "call", "summary", "summary"),
+        *("process", "call", "call", "call", "summary", "summary"),
     ]
     assert events[1] == {
         "event": "call",
@@ -126,10 +129,11 @@ def test_json_has_one_object_a_line() -> None:
         "kernel": "",
         "first_command": 0,
         "last_command": 0,
+        "notes": [],
         "failed": False,
     }
-    assert (events[2]["status"], events[2]["failed"]) == (None, True)
-    assert events[4] == {
+    assert (events[3]["status"], events[3]["failed"]) == (None, True)
+    assert events[5] == {
         "event": "summary",
         "version": 1,
         "function": "cuB",
