@@ -14,6 +14,7 @@ from typing import Final
 
 from vgpu_stub.abi import generated as abi
 from vgpu_stub.calltrace.call import TracedCall
+from vgpu_stub.harness.replay.steps import is_late
 from vgpu_stub.recording.reader import ChannelRecording
 from vgpu_stub.recording.records import Kind, command_header, unpack_completion
 
@@ -63,10 +64,7 @@ class ChannelCalls:
         self.calls: list[TracedCall] = []
         self._taken: list[_Taken] = []
         places: dict[int, int] = {}
-        for record in channel.records:
-            if record.kind == Kind.NOTE and b'"late"' in record.payload:
-                self._taken = []
-                break
+        for record in () if is_late(channel) else channel.records:
             if record.kind == Kind.COMMAND:
                 opcode, _, flags, _, sequence = command_header(record)
                 if opcode == abi.Opcode.NOP and not sequence:
