@@ -72,7 +72,7 @@ def threads() -> None:
 
 def child() -> None:
     """A child with a device of its own; its parent makes no call."""
-    os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, "one"])
+    sys.exit(os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, "one"]))
 
 
 def failures() -> None:
@@ -91,7 +91,7 @@ def hang() -> None:
     cuda.cuModuleLoadData(byref(module), c_char_p(SPIN))
     cuda.cuModuleGetFunction(byref(kernel), module, b"_Z4spinv")
     cuda.cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, None, None, None)
-    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    threading.Timer(1.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
     cuda.cuCtxSynchronize()
 
 

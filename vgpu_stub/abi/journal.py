@@ -36,7 +36,8 @@ class CallRecord:
     """A call has returned.
 
     `first_command` and `last_command` number what its thread put into the ring meanwhile, from 1
-    in the order of the ring, fillers not counted; 0 for nothing.
+    in the order of the ring, fillers not counted; 0 for nothing. `answered` is the sequence of the
+    last command whose answer the call waited for, of its own or an earlier call's; 0 for none.
     """
 
     tid: int
@@ -44,6 +45,7 @@ class CallRecord:
     duration_ns: int
     first_command: int
     last_command: int
+    answered: int
     status: int
     error: str
     function: str

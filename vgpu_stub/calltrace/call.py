@@ -35,6 +35,7 @@ class TracedCall:
         kernel: The kernel that an argument names, demangled, or "".
         first_command: Number of the first command that it put into the ring, from 1; 0 for none.
         last_command: Number of the last one.
+        answered: Sequence of the last command whose answer it waited for; 0 for none.
         notes: Reasons that the library gave in words meanwhile.
     """
 
@@ -49,6 +50,7 @@ class TracedCall:
     kernel: str = ""
     first_command: int = 0
     last_command: int = 0
+    answered: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -158,6 +160,7 @@ class CallReader:
                 self._kernel(pid, arguments),
                 record.first_command,
                 record.last_command,
+                record.answered,
                 tuple(self._notes.pop(thread, ())),
             )
         if record.within:

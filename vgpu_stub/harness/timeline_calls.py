@@ -2,7 +2,7 @@
 
 A call knows which commands its thread put into the ring meanwhile; the recording has the same
 commands with the host's times. Where the program ran in a virtual machine these pairs also tell how
-far its clock is off: no command is taken before its call begins, and a call that waits for an
+far its clock is off: no command is taken before its call begins, and a call that has waited for an
 answer does not return before the answer was written.
 """
 
@@ -41,14 +41,6 @@ class Offset:
     error_ns: int = 0
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """When the host took a command, and, where its caller waits for it, wrote its answer."""
-
-    begin_ns: int
-    answer_ns: int | None
-
-
 SAME_CLOCK: Final = Offset()
 
 
@@ -62,36 +54,30 @@ class ChannelCalls:
     def __init__(self, channel: ChannelRecording) -> None:
         self.pid = int(channel.info.get("pid", 0))
         self.calls: list[TracedCall] = []
-        self._taken: list[_Taken] = []
-        places: dict[int, int] = {}
+        self._taken_ns: list[int] = []
+        self._answered_ns: dict[int, int] = {}
         for record in () if is_late(channel) else channel.records:
             if record.kind == Kind.COMMAND:
-                opcode, _, flags, _, sequence = command_header(record)
-                if opcode == abi.Opcode.NOP and not sequence:
-                    continue
-                if flags & abi.COMMAND_WAIT:
-                    places[sequence] = len(self._taken)
-                self._taken.append(_Taken(record.time_ns, None))
+                opcode, _, _, _, sequence = command_header(record)
+                if sequence or opcode != abi.Opcode.NOP:
+                    self._taken_ns.append(record.time_ns)
             elif record.kind == Kind.COMPLETION:
-                place = places.pop(unpack_completion(record).sequence, None)
-                if place is not None:
-                    self._taken[place] = _Taken(self._taken[place].begin_ns, record.time_ns)
+                self._answered_ns[unpack_completion(record).sequence] = record.time_ns
 
     def taken_ns(self, number: int) -> int | None:
         """When the host took the command of that number; None where that is not known."""
-        return self._taken[number - 1].begin_ns if 0 < number <= len(self._taken) else None
+        return self._taken_ns[number - 1] if 0 < number <= len(self._taken_ns) else None
 
     def bounds(self) -> tuple[list[int], list[int]]:
         """What the clocks' offset is at least, and at most, by each call that tells."""
         least, most = [], []
         for call in self.calls:
-            first, last = self.taken_ns(call.first_command), self.taken_ns(call.last_command)
-            if first is None or last is None:
-                continue
-            most.append(first - call.begin_ns)
-            answer_ns = self._taken[call.last_command - 1].answer_ns
-            if answer_ns is not None:
-                least.append(answer_ns - call.end_ns)
+            taken_ns = self.taken_ns(call.first_command)
+            if taken_ns is not None:
+                most.append(taken_ns - call.begin_ns)
+            answered_ns = self._answered_ns.get(call.answered)
+            if answered_ns is not None:
+                least.append(answered_ns - call.end_ns)
         return least, most
 
 

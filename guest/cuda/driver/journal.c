@@ -272,6 +272,12 @@ void vgpu_journal_command(uint64_t number)
 	current->last_command = number;
 }
 
+void vgpu_journal_answer(uint64_t sequence)
+{
+	if (current)
+		current->answered = sequence;
+}
+
 void vgpu_journal_begin(struct vgpu_journal_span *span, const char *symbol)
 {
 	struct line line;
@@ -307,8 +313,8 @@ void vgpu_journal_call(const struct vgpu_journal_span *span, unsigned int id, co
 		begin(&line, "call");
 		add(&line, VGPU_JOURNAL_CALL, (long long)thread_id(), (long long)span->begin_ns,
 		    (long long)duration_ns, (long long)span->first_command,
-		    (long long)span->last_command, (long long)status, vgpu_error_name(status),
-		    symbol);
+		    (long long)span->last_command, (long long)span->answered, (long long)status,
+		    vgpu_error_name(status), symbol);
 		add_string(&line, text);
 		end(&line);
 	}

@@ -22,6 +22,7 @@ struct vgpu_journal_span {
 	struct vgpu_journal_span *outer; /* the call that has called back to who calls now */
 	uint64_t begin_ns;
 	uint64_t first_command, last_command; /* from 1; 0 for none */
+	uint64_t answered;		      /* sequence; 0 for none */
 };
 
 /* What a call has put where a pointer of its caller points. */
@@ -44,6 +45,8 @@ const char *vgpu_journal_text(const char *text);
 const char *vgpu_journal_given(const void *place, enum vgpu_given kind, int status);
 /* The thread has put the command of that number into the ring. */
 void vgpu_journal_command(uint64_t number);
+/* The thread has waited for the answer to the command of that sequence. */
+void vgpu_journal_answer(uint64_t sequence);
 /* A reason that the library gives in words. */
 void vgpu_journal_note(const char *text);
 /* The device is open. */

@@ -583,6 +583,8 @@ CUresult vgpu_wait(struct vgpu_ticket *ticket, struct vgpu_reply *reply)
 	if (status == CUDA_SUCCESS) {
 		*reply = waiter->reply;
 		status = (CUresult)reply->status;
+		if (__builtin_expect(vgpu_journal_on, 0))
+			vgpu_journal_answer(atomic_load(&waiter->sequence));
 	}
 	give_slot(ticket->slot);
 	return status;

@@ -21,6 +21,7 @@ def call(function: str, begin_ns: int, arguments: str = "", **other: Any) -> tup
         "duration_ns": 5,
         "first_command": 0,
         "last_command": 0,
+        "answered": 0,
         "status": 0,
         "error": "CUDA_SUCCESS",
         **other,
@@ -139,6 +140,6 @@ def test_lines_that_make_no_sense_are_left_out() -> None:
 def test_the_library_writes_the_fields_that_are_read() -> None:
     formats = dict(text.split(" ", 2)[1:] for text in render_formats().splitlines()[2:])
     written = formats["VGPU_JOURNAL_CALL"].strip('"').replace('\\"', '"')
-    values = (1, 2, 3, 4, 5, 6, "CUDA_SUCCESS", "cuInit")
+    values = (1, 2, 3, 4, 5, 6, 7, "CUDA_SUCCESS", "cuInit")
     text = '{"event": "call"' + written.replace("%lld", "%d") % values + '"flags=0"}'
     assert parse_record(json.loads(text)) == CallRecord(*values, "flags=0")  # type: ignore[arg-type]

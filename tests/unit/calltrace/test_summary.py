@@ -129,6 +129,7 @@ def test_json_has_one_object_a_line() -> None:
         "kernel": "",
         "first_command": 0,
         "last_command": 0,
+        "answered": 0,
         "notes": [],
         "failed": False,
     }

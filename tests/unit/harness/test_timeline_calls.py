@@ -10,11 +10,9 @@ from vgpu_stub.harness.timeline_calls import CallTrace, Offset, assign, lanes
 from vgpu_stub.recording.reader import ChannelRecording
 from vgpu_stub.recording.records import Kind, Record
 
-WAIT = abi.COMMAND_COMPLETE | abi.COMMAND_WAIT
 
-
-def command(time_ns: int, sequence: int = 0, flags: int = 0, opcode: int = 0x50) -> Record:
-    return Record(Kind.COMMAND, time_ns, abi.COMMAND_HEADER.pack(opcode, 1, flags, 1, sequence))
+def command(time_ns: int, sequence: int = 0, opcode: int = 0x50) -> Record:
+    return Record(Kind.COMMAND, time_ns, abi.COMMAND_HEADER.pack(opcode, 1, 0, 1, sequence))
 
 
 def answer(time_ns: int, sequence: int) -> Record:
@@ -28,10 +26,11 @@ def channel(*records: Record, pid: int = 7) -> ChannelRecording:
     return ChannelRecording(1, {"pid": pid}, list(records))
 
 
-def a_call(begin_ns: int, end_ns: int, first: int, last: int, pid: int = 7) -> TracedCall:
-    return TracedCall(
-        pid, pid, begin_ns, end_ns - begin_ns, "cuX", {}, 0, "CUDA_SUCCESS", "", first, last
-    )
+def a_call(
+    begin_ns: int, end_ns: int, first: int, last: int, answered: int = 0, pid: int = 7
+) -> TracedCall:
+    span = begin_ns, end_ns - begin_ns
+    return TracedCall(pid, pid, *span, "cuX", {}, 0, "CUDA_SUCCESS", "", first, last, answered)
 
 
 def test_commands_are_numbered_without_the_rings_fillers() -> None:
@@ -61,17 +60,17 @@ def test_the_clocks_offset_lies_between_what_calls_and_answers_allow() -> None:
     # The guest's clock shows 1000 less. A call that waits was taken 10 ns after it began, and
     # returned 30 ns after its answer; another tells less.
     records = [
-        *(command(1100, 1, WAIT), answer(1150, 1)),
-        *(command(1300, 2, WAIT), answer(1310, 2)),
+        *(command(1100, 1), answer(1150, 1)),
+        *(command(1300, 2), answer(1310, 2)),
     ]
-    calls = [a_call(90, 180, 1, 1), a_call(200, 500, 2, 2)]
+    calls = [a_call(90, 180, 1, 1, 1), a_call(200, 500, 2, 2, 2)]
     _, _, offset = assign(CallTrace(same_clock=False, calls=calls), {1: channel(*records)})
     # From 1150 - 180 to 1100 - 90.
     assert offset == Offset(990, 20)
 
 
 def test_an_answer_that_nobody_waited_for_tells_nothing() -> None:
-    records = [command(1100, 1, abi.COMMAND_COMPLETE), answer(5000, 1)]
+    records = [command(1100, 1), answer(5000, 1)]
     trace = CallTrace(same_clock=False, calls=[a_call(90, 180, 1, 1)])
     assert assign(trace, {1: channel(*records)})[2] is None
 
