@@ -24,6 +24,7 @@ from vgpu_stub.monitor.text import (
     STATE_STYLES,
     bytes_text,
     detail_lines,
+    fault_line,
     format_bytes,
     rate_text,
 )
@@ -248,7 +249,8 @@ class MonitorApp(App[None]):
         if "power_mw" in measured:
             parts.append(f"{measured['power_mw'] / 1000:.0f} W")
         if self._faults:
-            parts.append(f"{len(self._faults)} fault rules in force")
+            rules = "rule" if len(self._faults) == 1 else "rules"
+            parts.append(f"{len(self._faults)} fault {rules} in force")
         return "  ".join(parts)
 
     # -- the table -------------------------------------------------------------------------------
@@ -325,7 +327,7 @@ class MonitorApp(App[None]):
             f"  {row.allocations} allocations, {row.modules} modules,"
             f" {format_bytes(row.registered_bytes)} of the guest's memory registered"
         )
-        text += [f"  fault {fault.get('rule', fault)}" for fault in self._faults[:2]]
+        text += [fault_line(fault) for fault in self._faults]
         lines.update(Text("\n".join(text), no_wrap=True, overflow="ellipsis"))
 
     # -- keys ------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ def render(now: Snapshots, before: Mapping[Path, Any], *, details: bool = True) 
     for folder, snapshot in now.items():
         view = server_view(folder.name, snapshot, before.get(folder))
         parts += [_headline(view), _table(view, details=details)]
+        parts += [Text(fault_line(fault), style="yellow") for fault in snapshot.get("faults", ())]
     return Group(*parts)
 
 
@@ -87,6 +88,11 @@ def _table(view: ServerView, *, details: bool) -> Table | Text:
         for line in detail_lines(row):
             grid.add_row(Text(line, style="dim", overflow="ellipsis", no_wrap=True))
     return grid
+
+
+def fault_line(fault: Mapping[str, Any]) -> str:
+    """A fault rule that is in force, and what it did."""
+    return f"  fault {fault['id']} {fault['text']}: seen {fault['seen']}, fired {fault['fired']}"
 
 
 def detail_lines(row: ChannelRow) -> list[str]:

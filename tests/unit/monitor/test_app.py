@@ -154,6 +154,17 @@ def test_the_selected_channel_is_shown_in_detail(channel: Make, server: Make) ->
     on_screen(Watched(server(channel(1), refusing)), steps)
 
 
+def test_faults_in_force_are_shown_with_what_they_did(channel: Make, server: Make) -> None:
+    snapshot = server(channel(1))
+    snapshot["faults"] = [{"id": 2, "text": "msix-lost:every=3", "seen": 9, "fired": 3}]
+
+    async def steps(app: MonitorApp, pilot: Pilot[None]) -> None:
+        assert "1 fault rule in force" in text(app, "measured")
+        assert "fault 2 msix-lost:every=3: seen 9, fired 3" in text(app, "lines")
+
+    on_screen(Watched(snapshot), steps)
+
+
 def test_a_channel_that_comes_or_goes_keeps_the_selection(channel: Make, server: Make) -> None:
     two, three = [channel(1), channel(2)], [channel(1), channel(2), channel(3)]
 
