@@ -58,6 +58,8 @@ class DeviceHealth:
         self._software = software
         self._events: deque[DeviceEvent] = deque(maxlen=abi.STATUS_EVENTS)
         self._event_count = 0
+        #: Events that the measurements had when they were last looked at.
+        self._measured_events = 0
         self._announced: set[int] = set()
         #: ECC errors by rule: single bit, double bit, and whether in device memory.
         self._errors: dict[int, tuple[str, int, bool]] = {}
@@ -72,6 +74,7 @@ class DeviceHealth:
     def examine(self, status: DeviceStatus) -> DeviceStatus:
         """The status that the guest gets for a measurement."""
         values = dict(status.measured)
+        self._take_over(status)
         rules = {rule.id for rule, _ in self._faults.injector.active_at(Point.STATUS)}
         if rules:
             for kind, examiner in self._examiners.items():
@@ -84,10 +87,19 @@ class DeviceHealth:
         return replace(
             status,
             measured=values,
-            event_types=EVENT_TYPES if self._software or rules else 0,
+            event_types=status.event_types | (EVENT_TYPES if self._software or rules else 0),
             event_count=self._event_count,
             events=tuple(self._events),
         )
+
+    def _take_over(self, status: DeviceStatus) -> None:
+        """Report what the measurements have reported since they were last looked at."""
+        new = status.event_count - self._measured_events
+        self._measured_events = status.event_count
+        if new > 0:
+            known = status.events[-new:]
+            self._event_count += new - len(known)
+            self._report(*known)
 
     def _report(self, *events: DeviceEvent) -> None:
         self._events.extend(events)
