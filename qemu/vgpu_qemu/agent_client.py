@@ -189,6 +189,10 @@ class AgentClient:
         """Ask the guest to end all programs and switch off."""
         self.send(Kind.POWER_OFF, 0)
 
+    def reseed(self, randomness: bytes) -> None:
+        """Have the guest's random numbers begin anew, before any program that is run later."""
+        self.send(Kind.RESEED, 0, randomness)
+
     def close(self) -> None:
         """End the conversation; sessions that wait are told that the guest is gone."""
         self._connection.close() if self.gone else self._connection.shutdown(socket.SHUT_RDWR)

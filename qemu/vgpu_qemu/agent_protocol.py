@@ -45,6 +45,8 @@ class Kind(enum.IntEnum):
     """Guest: the program could not be started; the reason as text."""
     POWER_OFF = 10
     """Host: end everything and switch off."""
+    RESEED = 11
+    """Host: random bytes, from which the guest's random numbers begin anew."""
 
 
 class ProtocolError(Exception):

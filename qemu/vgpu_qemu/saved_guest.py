@@ -19,9 +19,8 @@ INCOMING: Final = ("-incoming", "defer")
 _POLL_SECONDS: Final = 0.005
 _SAVE_SECONDS: Final = 120.0
 
-#: What a guest does first: takes new randomness from its input, sets its clock, finds devices.
+#: What a guest does first: sets its clock, finds devices.
 RESUME: Final = """\
-cat >/dev/urandom
 date -s @$NOW >/dev/null
 echo 1 >/sys/bus/pci/rescan
 for node in /dev/vgpu*; do [ ! -e $node ] || chown 0:105 $node; done

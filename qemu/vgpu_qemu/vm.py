@@ -382,10 +382,9 @@ class Vm:
         start = time.monotonic()
         restore(self.qmp, state, self.config.boot_timeout)
         environment = {"NOW": f"{time.time():.3f}"}
+        self._running_agent.reseed(os.urandom(64))
         line = ["sh", "-c", RESUME]
-        done = self._running_agent.run(
-            line, timeout=self.config.boot_timeout, env=environment, stdin=os.urandom(64)
-        )
+        done = self._running_agent.run(line, timeout=self.config.boot_timeout, env=environment)
         done.check()
         self.boot_facts = {"uptime": round(time.monotonic() - start, 3)}
 
