@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
+from pathlib import Path
 
 PTX = b"""
 .version 6.0
@@ -98,13 +99,26 @@ def look() -> None:
     device.call("cuMemGetInfo_v2", byref(free), byref(total))
 
 
-def compute() -> None:
+def compute(beside: str = "") -> None:
+    """Computes; with a folder, at the same time as another one with the same folder."""
     device = Device()
     spin = device.kernel(b"spin")
+    if beside:
+        meet(Path(beside))
     for _ in range(10):
         for _ in range(20):
             device.launch(spin, 3_000_000)
         device.wait()
+
+
+def meet(folder: Path) -> None:
+    """Waits until two processes have come here."""
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < 2:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the other process has not come")
+        time.sleep(0.001)
 
 
 def forever() -> None:

@@ -311,8 +311,8 @@ def test_the_use_of_the_device_is_judged(way: str, code: str) -> None:
     assert found == code, seen
 
 
-def test_processes_that_compete_are_contended() -> None:
-    program = " ".join([*PYTHON, "compute"])
+def test_processes_that_compete_are_contended(tmp_path: Path) -> None:
+    program = " ".join([*PYTHON, "compute", str(tmp_path)])
     code, seen = verdict("sh", "-c", f"{program} & {program}; wait")
     assert code == "CONTENDED"
     assert seen.count("launches") == 2
