@@ -27,7 +27,9 @@ MONITOR = """
 import sys
 from vgpu_stub.monitor.app import MonitorApp
 from vgpu_stub.monitor.source import take_snapshots
-MonitorApp(lambda: take_snapshots(sys.argv[1]), 0.2).run(headless=True, size=(110, 40))
+MonitorApp(lambda: take_snapshots(sys.argv[1]), 0.2).run(
+    headless=True, size=(int(sys.argv[2]), int(sys.argv[3]))
+)
 """
 
 
@@ -54,6 +56,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each slice")
+    parser.add_argument("--size", default="80x24", help="of the terminal")
     parser.add_argument("--slices", type=int, default=4)
     options = parser.parse_args()
     software = ExecutorOptions("software", memory_bytes=64 << 20, threads=1)
@@ -67,9 +70,9 @@ def main() -> None:
         without, beside, cost = [], [], []
         for _ in range(options.slices):
             without.append(rate(channels, options.seconds))
-            command = [sys.executable, "-c", MONITOR, server.folder.name]
+            command = [sys.executable, "-c", MONITOR, server.folder.name, *options.size.split("x")]
             with subprocess.Popen(command, stdout=subprocess.DEVNULL) as monitor:
-                rate(channels, 2.0)  # its start is not what is asked
+                rate(channels, 6.0)  # its start is not what is asked
                 before = processor_s(monitor.pid)
                 beside.append(rate(channels, options.seconds))
                 cost.append((processor_s(monitor.pid) - before) / options.seconds)

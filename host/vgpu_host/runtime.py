@@ -64,7 +64,8 @@ def running_servers() -> Iterator[Path]:
 
 def _answers(folder: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-        probe.connect(str(folder / MONITOR_SOCKET))
+        # Not the socket of monitors: whoever connects there is answered with a snapshot.
+        probe.connect(str(folder / CONTROL_SOCKET))
         return True
     return False
 

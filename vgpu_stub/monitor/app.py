@@ -32,9 +32,13 @@ from vgpu_stub.monitor.text import (
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: heading, text of a cell, value to sort by, sum over rows."""
+    """A column of the table: heading, width, text of a cell, value to sort by, sum over rows.
+
+    Widths are fixed: a table that measures its cells anew at each look costs more than the look.
+    """
 
     name: str
+    width: int
     text: Callable[[ChannelRow], str]
     value: Callable[[ChannelRow], Any]
     total: Callable[[list[ChannelRow]], str] | None = None
@@ -48,35 +52,39 @@ def _rate(name: str) -> Callable[[ChannelRow], float]:
     return lambda row: getattr(row, name) or 0.0
 
 
-_PROCESS_WIDTH: Final = 14
 _PROCESS_EXTRA: Final = 24
 
 COLUMNS: Final = (
     Column(
         "process",
+        13,
         lambda row: f"● {row.process} ({row.guest_pid})",
         lambda row: (row.process, row.guest_pid),
         lambda rows: f"{len(rows)} channel{'' if len(rows) == 1 else 's'}",
     ),
     Column(
         "depth",
+        5,
         lambda row: str(row.depth),
         lambda row: row.depth,
         lambda rows: str(sum(row.depth for row in rows)),
     ),
     Column(
         "cmd/s",
+        9,
         lambda row: rate_text(row.commands_per_s),
         _rate("commands_per_s"),
         lambda rows: rate_text(_sum(lambda row: row.commands_per_s)(rows)),
     ),
     Column(
         "busy",
+        4,
         lambda row: "-" if row.busy is None else f"{row.busy:.0%}",
         _rate("busy"),
     ),
     Column(
         "to device",
+        10,
         lambda row: bytes_text(row.bytes_to_device, row.to_device_per_s),
         lambda row: (row.to_device_per_s or 0, row.bytes_to_device),
         lambda rows: bytes_text(
@@ -85,6 +93,7 @@ COLUMNS: Final = (
     ),
     Column(
         "to host",
+        10,
         lambda row: bytes_text(row.bytes_to_host, row.to_host_per_s),
         lambda row: (row.to_host_per_s or 0, row.bytes_to_host),
         lambda rows: bytes_text(
@@ -93,12 +102,14 @@ COLUMNS: Final = (
     ),
     Column(
         "memory",
+        8,
         lambda row: format_bytes(row.memory_bytes),
         lambda row: row.memory_bytes,
         lambda rows: format_bytes(sum(row.memory_bytes for row in rows)),
     ),
     Column(
         "err",
+        5,
         lambda row: str(row.errors),
         lambda row: row.errors,
         lambda rows: str(sum(row.errors for row in rows)),
@@ -177,10 +188,10 @@ class MonitorApp(App[None]):
         """Look at once, and then again and again."""
         table = self._table
         for column in COLUMNS:
-            # Names get what a wide terminal has; numbers take the room that they need.
-            spare = min(max(self.size.width - 80, 0), _PROCESS_EXTRA)
-            width = _PROCESS_WIDTH + spare if column is COLUMNS[0] else None
-            table.add_column(column.name, key=column.name, width=width)
+            # Names get what a wide terminal has.
+            spare = min(max(self.size.width - 80, 0), _PROCESS_EXTRA) if column is COLUMNS[0] else 0
+            heading = Text(column.name, justify="left" if column is COLUMNS[0] else "right")
+            table.add_column(heading, key=column.name, width=column.width + spare)
         table.focus()
         self.look()
         self.set_interval(self._interval, self.look)
@@ -226,16 +237,9 @@ class MonitorApp(App[None]):
         state = "  PAUSED" if self._paused else ""
         wanted = f"  filter {self._wanted!r}" if self._wanted else ""
         order = f"  by {self._sorted_by.name} {'↓' if self._reverse else '↑'}"
-        self.query_one("#top", Static).update(
-            Text(
-                f"vgpu-stub monitor  {names or 'no device server runs'}{order}{wanted}{state}",
-                no_wrap=True,
-                overflow="ellipsis",
-            )
-        )
-        self.query_one("#measured", Static).update(
-            Text(self._measured_line() or f"{rows} rows", no_wrap=True, overflow="ellipsis")
-        )
+        head = f"vgpu-stub monitor  {names or 'no device server runs'}{order}{wanted}{state}"
+        self._write("top", Text(head))
+        self._write("measured", Text(self._measured_line() or f"{rows} rows"))
 
     def _measured_line(self) -> str:
         measured = self._measured
@@ -273,7 +277,7 @@ class MonitorApp(App[None]):
             texts = tuple(column.text(row) for column in COLUMNS)
             for i, (old, new) in enumerate(zip(self._cells[name], texts, strict=True)):
                 if old != new:
-                    table.update_cell(name, COLUMNS[i].name, _cell(i, new, row), update_width=True)
+                    table.update_cell(name, COLUMNS[i].name, _cell(i, new, row))
             self._cells[name] = texts
 
     def _render_totals(self, rows: list[ChannelRow]) -> None:
@@ -283,7 +287,7 @@ class MonitorApp(App[None]):
             text = column.total(rows) if column.total else ""
             room = place.get_render_width(self._table)
             line += f" {text}".ljust(room) if column is COLUMNS[0] else f"{text} ".rjust(room)
-        self.query_one("#totals", Static).update(Text(line.rstrip(), no_wrap=True))
+        self._write("totals", Text(line.rstrip()))
 
     def _selected_id(self) -> str:
         return _id(self._selected) if self._selected else ""
@@ -308,15 +312,12 @@ class MonitorApp(App[None]):
         found = self._shown.get(self._selected_id())
         if found is None and self._shown:
             found = next(iter(self._shown.values()))
-        lines = self.query_one("#lines", Static)
         if found is None:
-            lines.update(
-                Text(
-                    "No process has opened a device. Start one in another terminal, for example:\n"
-                    "    vgpu-stub exec -- python3 PROGRAM\n    vgpu-stub vm",
-                    style="dim",
-                )
+            nothing = (
+                "No process has opened a device. Start one in another terminal, for example:\n"
+                "    vgpu-stub exec -- python3 PROGRAM\n    vgpu-stub vm"
             )
+            self._write("lines", Text(nothing, style="dim"))
             return
         view, row = found
         past = self._history.past(key_of(view.name, row))
@@ -328,7 +329,12 @@ class MonitorApp(App[None]):
             f" {format_bytes(row.registered_bytes)} of the guest's memory registered"
         )
         text += [fault_line(fault) for fault in self._faults]
-        lines.update(Text("\n".join(text), no_wrap=True, overflow="ellipsis"))
+        self._write("lines", Text("\n".join(text)))
+
+    def _write(self, name: str, text: Text) -> None:
+        """Put text into a part of the screen; its size never changes, so nothing is laid out."""
+        text.no_wrap, text.overflow = True, "ellipsis"
+        self.query_one(f"#{name}", Static).update(text, layout=False)
 
     # -- keys ------------------------------------------------------------------------------------
 
