@@ -32,7 +32,7 @@ async def _photograph(server: str, target: Path) -> None:
     async with app.run_test(size=(100, 26)) as pilot:
         for _ in range(_LOOKS):
             await pilot.pause(0.2)
-        await pilot.press("ctrl+home")
+        await pilot.press("home")
         await pilot.pause(0.5)
         target.write_text(app.export_screenshot(title="vgpu-stub monitor"))
 

@@ -6,8 +6,6 @@ it shows is made by `History` and `rows`; totals are sums of the rows on the scr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from rich.text import Text
@@ -15,106 +13,16 @@ from textual import on, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import DataTable, Footer, Input, Sparkline, Static
+from textual.widgets import Footer, Input, Sparkline, Static
 
+from vgpu_stub.monitor.columns import COLUMNS, cell_style, mark_style
 from vgpu_stub.monitor.history import History, Key, key_of
 from vgpu_stub.monitor.rows import ChannelRow, ServerView
 from vgpu_stub.monitor.source import Snapshots, Source
-from vgpu_stub.monitor.text import (
-    STATE_STYLES,
-    bytes_text,
-    detail_lines,
-    fault_line,
-    format_bytes,
-    rate_text,
-)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table: heading, width, text of a cell, value to sort by, sum over rows.
-
-    Widths are fixed: a table that measures its cells anew at each look costs more than the look.
-    """
-
-    name: str
-    width: int
-    text: Callable[[ChannelRow], str]
-    value: Callable[[ChannelRow], Any]
-    total: Callable[[list[ChannelRow]], str] | None = None
-
-
-def _sum(value: Callable[[ChannelRow], float | None]) -> Callable[[list[ChannelRow]], float]:
-    return lambda rows: sum(value(row) or 0 for row in rows)
-
-
-def _rate(name: str) -> Callable[[ChannelRow], float]:
-    return lambda row: getattr(row, name) or 0.0
-
+from vgpu_stub.monitor.table import ChannelTable, Heading, Row
+from vgpu_stub.monitor.text import detail_lines, fault_line, format_bytes
 
 _PROCESS_EXTRA: Final = 24
-
-COLUMNS: Final = (
-    Column(
-        "process",
-        13,
-        lambda row: f"● {row.process} ({row.guest_pid})",
-        lambda row: (row.process, row.guest_pid),
-        lambda rows: f"{len(rows)} channel{'' if len(rows) == 1 else 's'}",
-    ),
-    Column(
-        "depth",
-        5,
-        lambda row: str(row.depth),
-        lambda row: row.depth,
-        lambda rows: str(sum(row.depth for row in rows)),
-    ),
-    Column(
-        "cmd/s",
-        9,
-        lambda row: rate_text(row.commands_per_s),
-        _rate("commands_per_s"),
-        lambda rows: rate_text(_sum(lambda row: row.commands_per_s)(rows)),
-    ),
-    Column(
-        "busy",
-        4,
-        lambda row: "-" if row.busy is None else f"{row.busy:.0%}",
-        _rate("busy"),
-    ),
-    Column(
-        "to device",
-        10,
-        lambda row: bytes_text(row.bytes_to_device, row.to_device_per_s),
-        lambda row: (row.to_device_per_s or 0, row.bytes_to_device),
-        lambda rows: bytes_text(
-            sum(row.bytes_to_device for row in rows), _sum(lambda row: row.to_device_per_s)(rows)
-        ),
-    ),
-    Column(
-        "to host",
-        10,
-        lambda row: bytes_text(row.bytes_to_host, row.to_host_per_s),
-        lambda row: (row.to_host_per_s or 0, row.bytes_to_host),
-        lambda rows: bytes_text(
-            sum(row.bytes_to_host for row in rows), _sum(lambda row: row.to_host_per_s)(rows)
-        ),
-    ),
-    Column(
-        "memory",
-        8,
-        lambda row: format_bytes(row.memory_bytes),
-        lambda row: row.memory_bytes,
-        lambda rows: format_bytes(sum(row.memory_bytes for row in rows)),
-    ),
-    Column(
-        "err",
-        5,
-        lambda row: str(row.errors),
-        lambda row: row.errors,
-        lambda rows: str(sum(row.errors for row in rows)),
-    ),
-)
 
 
 class MonitorApp(App[None]):
@@ -165,14 +73,12 @@ class MonitorApp(App[None]):
         self._reverse = True
         self._wanted = ""
         self._shown: dict[str, tuple[ServerView, ChannelRow]] = {}
-        self._cells: dict[str, tuple[str, ...]] = {}
-        self._selected: Key | None = None
 
     def compose(self) -> ComposeResult:
         """The screen from top to bottom."""
         yield Static(id="top")
         yield Static(id="measured")
-        yield DataTable(id="channels", cursor_type="row", zebra_stripes=True)
+        yield ChannelTable("channels")
         yield Static(id="totals")
         yield Input(id="filter", placeholder="part of a process, device or state; Enter keeps it")
         with Vertical(id="detail"):
@@ -186,19 +92,13 @@ class MonitorApp(App[None]):
 
     def on_mount(self) -> None:
         """Look at once, and then again and again."""
-        table = self._table
-        for column in COLUMNS:
-            # Names get what a wide terminal has.
-            spare = min(max(self.size.width - 80, 0), _PROCESS_EXTRA) if column is COLUMNS[0] else 0
-            heading = Text(column.name, justify="left" if column is COLUMNS[0] else "right")
-            table.add_column(heading, key=column.name, width=column.width + spare)
-        table.focus()
+        self._table.focus()
         self.look()
         self.set_interval(self._interval, self.look)
 
     @property
-    def _table(self) -> DataTable[Text]:
-        return self.query_one("#channels", DataTable)
+    def _table(self) -> ChannelTable:
+        return self.query_one("#channels", ChannelTable)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -260,48 +160,27 @@ class MonitorApp(App[None]):
     # -- the table -------------------------------------------------------------------------------
 
     def _render_table(self, rows: list[tuple[ServerView, ChannelRow]]) -> None:
-        table = self._table
         self._shown = {_id(key_of(view.name, row)): (view, row) for view, row in rows}
-        if list(self._shown) != list(self._cells):
-            selected = self._selected_id()
-            table.clear()
-            self._cells = {}
-            for name, (_, row) in self._shown.items():
-                texts = tuple(column.text(row) for column in COLUMNS)
-                table.add_row(*(_cell(i, text, row) for i, text in enumerate(texts)), key=name)
-                self._cells[name] = texts
-            if selected in self._cells:
-                table.move_cursor(row=list(self._cells).index(selected), animate=False)
-            return
-        for name, (_, row) in self._shown.items():
-            texts = tuple(column.text(row) for column in COLUMNS)
-            for i, (old, new) in enumerate(zip(self._cells[name], texts, strict=True)):
-                if old != new:
-                    table.update_cell(name, COLUMNS[i].name, _cell(i, new, row))
-            self._cells[name] = texts
+        # Names get what a wide terminal has.
+        spare = min(max(self.size.width - 80, 0), _PROCESS_EXTRA)
+        headings = [
+            Heading(each.name, each.width + (0 if i else spare), numbers=i > 0)
+            for i, each in enumerate(COLUMNS)
+        ]
+        self._table.show(headings, [_table_row(key, row) for key, (_, row) in self._shown.items()])
 
     def _render_totals(self, rows: list[ChannelRow]) -> None:
         """Show the sums under their columns."""
-        line = ""
-        for column, place in zip(COLUMNS, self._table.ordered_columns, strict=True):
-            text = column.total(rows) if column.total else ""
-            room = place.get_render_width(self._table)
-            line += f" {text}".ljust(room) if column is COLUMNS[0] else f"{text} ".rjust(room)
-        self._write("totals", Text(line.rstrip()))
+        sums = [column.total(rows) if column.total else "" for column in COLUMNS]
+        self._write("totals", Text(self._table.line(sums)))
 
-    def _selected_id(self) -> str:
-        return _id(self._selected) if self._selected else ""
+    @on(ChannelTable.Selected)
+    def _selection(self) -> None:
+        self._render_detail()
 
-    @on(DataTable.RowHighlighted)
-    def _highlighted(self, event: DataTable.RowHighlighted) -> None:
-        found = self._shown.get(str(event.row_key.value))
-        if found:
-            self._selected = key_of(found[0].name, found[1])
-            self._render_detail()
-
-    @on(DataTable.HeaderSelected)
-    def _header(self, event: DataTable.HeaderSelected) -> None:
-        column = COLUMNS[event.column_index]
+    @on(ChannelTable.HeadingClicked)
+    def _heading(self, event: ChannelTable.HeadingClicked) -> None:
+        column = COLUMNS[event.index]
         self._reverse = not self._reverse if column is self._sorted_by else True
         self._sorted_by = column
         self._render_all()
@@ -309,9 +188,7 @@ class MonitorApp(App[None]):
     # -- the channel that is selected ------------------------------------------------------------
 
     def _render_detail(self) -> None:
-        found = self._shown.get(self._selected_id())
-        if found is None and self._shown:
-            found = next(iter(self._shown.values()))
+        found = self._shown.get(self._table.selected)
         if found is None:
             nothing = (
                 "No process has opened a device. Start one in another terminal, for example:\n"
@@ -386,12 +263,10 @@ def _id(key: Key) -> str:
     return "/".join(map(str, key))
 
 
-def _cell(column: int, text: str, row: ChannelRow) -> Text:
-    style = "dim" if row.state == "ended" else ""
-    if column == 0:
-        made = Text(text, style=style, no_wrap=True, overflow="ellipsis")
-        made.stylize(STATE_STYLES.get(row.state, "dim"), 0, 1)
-        return made
-    if COLUMNS[column].name == "err" and row.errors:
-        style = "red"
-    return Text(text, style=style, justify="right", no_wrap=True)
+def _table_row(key: str, row: ChannelRow) -> Row:
+    return Row(
+        key,
+        tuple(column.text(row) for column in COLUMNS),
+        tuple(cell_style(column, row) for column in COLUMNS),
+        mark_style(row),
+    )

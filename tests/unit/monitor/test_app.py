@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from textual.pilot import Pilot
-from textual.widgets import DataTable, Static
+from textual.widgets import Static
 
 from vgpu_stub.monitor.app import MonitorApp
+from vgpu_stub.monitor.table import ChannelTable
 
 Make = Callable[..., dict[str, Any]]
 SERVER = Path("/run/gpu7")
@@ -51,8 +52,7 @@ async def look(app: MonitorApp, pilot: Pilot[None]) -> None:
 
 
 def table(app: MonitorApp) -> list[list[str]]:
-    rows = app.query_one(DataTable)
-    return [[str(cell) for cell in rows.get_row_at(i)] for i in range(rows.row_count)]
+    return [list(row.texts) for row in app.query_one(ChannelTable).rows]
 
 
 def text(app: MonitorApp, name: str) -> str:
@@ -154,6 +154,34 @@ def test_the_selected_channel_is_shown_in_detail(channel: Make, server: Make) ->
     on_screen(Watched(server(channel(1), refusing)), steps)
 
 
+def test_a_click_selects_a_row_or_sorts_by_a_column(channel: Make, server: Make) -> None:
+    async def steps(app: MonitorApp, pilot: Pilot[None]) -> None:
+        await pilot.click(ChannelTable, offset=(5, 2))
+        assert "channel 2" in text(app, "lines")
+        await pilot.click(ChannelTable, offset=(3, 0))
+        assert "by process ↓" in text(app, "top")
+        await pilot.click(ChannelTable, offset=(3, 0))
+        assert "by process ↑" in text(app, "top")
+
+    on_screen(Watched(server(channel(1), channel(2))), steps)
+
+
+def test_a_selection_beyond_the_screen_scrolls_there(channel: Make, server: Make) -> None:
+    many = [channel(number) for number in range(1, 65)]
+
+    async def steps(app: MonitorApp, pilot: Pilot[None]) -> None:
+        await pilot.press("end")
+        await pilot.pause()
+        shown = app.query_one(ChannelTable)
+        assert shown.selected == shown.rows[-1].key
+        assert "(164)" in shown.render_line(shown.size.height - 1).text
+        await pilot.press("home")
+        await pilot.pause()
+        assert "(101)" in shown.render_line(1).text
+
+    on_screen(Watched(server(*many)), steps)
+
+
 def test_faults_in_force_are_shown_with_what_they_did(channel: Make, server: Make) -> None:
     snapshot = server(channel(1))
     snapshot["faults"] = [{"id": 2, "text": "msix-lost:every=3", "seen": 9, "fired": 3}]
@@ -186,12 +214,15 @@ def test_without_a_server_it_says_how_to_start_one() -> None:
 
 
 def test_eighty_columns_have_room_for_every_column(channel: Make, server: Make) -> None:
-    full = channel(1, to_device=1023 << 30, to_host=1023 << 30)
+    full = channel(1, to_device=int(999.9 * 2**20), to_host=1023 << 30)
     full["submission_ring"]["depth"] = 4096
     full["host"] |= {"ring_high_water": 4096, "memory_bytes": 1023 << 30, "errors": 12345}
 
     async def steps(app: MonitorApp, pilot: Pilot[None]) -> None:
-        rows = app.query_one(DataTable)
-        assert rows.virtual_size.width <= 80
+        shown = app.query_one(ChannelTable)
+        # Two are for the bar by which it scrolls.
+        assert shown.virtual_size.width <= 78
+        assert "999.9 MiB" in shown.render_line(1).text
+        assert "…" not in shown.render_line(1).text[17:]
 
     on_screen(Watched(server(full)), steps)
