@@ -284,23 +284,18 @@ __device__ static void embed(const u8 *table, const int *tokens, float *x, int c
 	}
 }
 
-// A warp decodes a chunk to floats.
-template <class Format> __device__ static void dequantise(const u8 *weights, float *out, int chunks)
+__device__ static void store(float *at, float value)
 {
-	enum { RUN = 8 / Format::RUNS };
-	int chunk = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP,
-	    lane = threadIdx.x % WARP;
-	float w[8];
-
-	if (chunk >= chunks)
-		return;
-	Format::decode(weights + (u64)chunk * Format::BYTES, lane, w);
-	for (int k = 0; k < 8; k++)
-		out[(u64)chunk * CHUNK + Format::place(lane, k / RUN) + k % RUN] = w[k];
+	*at = value;
+}
+__device__ static void store(u16 *at, float value)
+{
+	*at = to_half(value);
 }
 
-// The same to halves, for weights that stay decoded.
-template <class Format> __device__ static void to_halves(const u8 *weights, u16 *out, int chunks)
+// A warp decodes a chunk, to floats or to halves.
+template <class Format, class Out>
+__device__ static void dequantise(const u8 *weights, Out *out, int chunks)
 {
 	enum { RUN = 8 / Format::RUNS };
 	int chunk = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP,
@@ -311,7 +306,7 @@ template <class Format> __device__ static void to_halves(const u8 *weights, u16 
 		return;
 	Format::decode(weights + (u64)chunk * Format::BYTES, lane, w);
 	for (int k = 0; k < 8; k++)
-		out[(u64)chunk * CHUNK + Format::place(lane, k / RUN) + k % RUN] = to_half(w[k]);
+		store(out + (u64)chunk * CHUNK + Format::place(lane, k / RUN) + k % RUN, w[k]);
 }
 
 #define KERNELS_OF(NAME, FORMAT)                                                                   \
@@ -336,7 +331,7 @@ template <class Format> __device__ static void to_halves(const u8 *weights, u16 
 	}                                                                                          \
 	extern "C" __global__ void to_halves_##NAME(const u8 *weights, u16 *out, int chunks)       \
 	{                                                                                          \
-		to_halves<FORMAT>(weights, out, chunks);                                           \
+		dequantise<FORMAT>(weights, out, chunks);                                          \
 	}
 
 KERNELS_OF(f32, F32)

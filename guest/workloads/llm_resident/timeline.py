@@ -36,6 +36,7 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
+        self.look()
         self._thread.start()
         return self
 
