@@ -26,6 +26,7 @@
 
 #include <cuda.h>
 
+#include "add_ptx.h"
 #include "vgpu_stub_abi.h"
 #include "vgpu_stub_uapi.h"
 
@@ -37,29 +38,6 @@
 #define NODE	     "/dev/vgpu0"
 #define PAGE	     4096u
 #define MEMORY_BYTES (300u << 10)
-
-static const char ptx[] =
-	".version 6.0\n"
-	".target sm_50\n"
-	".address_size 64\n"
-	".visible .global .align 4 .b8 table[64];\n"
-	".visible .entry add(.param .u64 x, .param .u64 y, .param .u64 z, .param .u32 n)\n"
-	"{\n"
-	"	.reg .pred %p; .reg .b32 %r<8>; .reg .f32 %f<4>; .reg .b64 %d<10>;\n"
-	"	ld.param.u64 %d1, [x]; ld.param.u64 %d2, [y]; ld.param.u64 %d3, [z];\n"
-	"	ld.param.u32 %r1, [n];\n"
-	"	mov.u32 %r2, %ctaid.x; mov.u32 %r3, %ntid.x; mov.u32 %r4, %tid.x;\n"
-	"	mad.lo.s32 %r5, %r2, %r3, %r4;\n"
-	"	setp.ge.u32 %p, %r5, %r1;\n"
-	"	@%p bra DONE;\n"
-	"	mul.wide.u32 %d4, %r5, 4;\n"
-	"	add.s64 %d5, %d1, %d4; add.s64 %d6, %d2, %d4; add.s64 %d7, %d3, %d4;\n"
-	"	ld.global.f32 %f1, [%d5]; ld.global.f32 %f2, [%d6];\n"
-	"	add.f32 %f3, %f1, %f2;\n"
-	"	st.global.f32 [%d7], %f3;\n"
-	"DONE:\n"
-	"	ret;\n"
-	"}\n";
 
 static int say(const char *name, int status)
 {
@@ -342,8 +320,8 @@ static void linking(void)
 
 	if (CALL(cuLinkCreate, 0, NULL, NULL, &link))
 		return;
-	if (!CALL(cuLinkAddData, link, CU_JIT_INPUT_PTX, (void *)(uintptr_t)ptx, sizeof(ptx),
-		  "add.ptx", 0, NULL, NULL) &&
+	if (!CALL(cuLinkAddData, link, CU_JIT_INPUT_PTX, (void *)(uintptr_t)add_ptx,
+		  sizeof(add_ptx), "add.ptx", 0, NULL, NULL) &&
 	    !CALL(cuLinkComplete, link, &image, &bytes)) {
 		check(image && bytes, "an image of %zu bytes", bytes);
 		if (image && !CALL(cuModuleLoadData, &module, image))
@@ -402,7 +380,7 @@ static void work(void)
 		copied &= !CALL(cuMemcpyHtoD, memory[i], values, BYTES);
 	}
 	information();
-	if (!CALL(cuModuleLoadData, &module, ptx)) {
+	if (!CALL(cuModuleLoadData, &module, add_ptx)) {
 		kernel(module, memory[0], memory[1], memory[2]);
 		CALL(cuModuleUnload, module);
 	}
