@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +23,7 @@ from vgpu_stub.explain.loader import TOPICS, read_linker_logs
 from vgpu_stub.harness.build import cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer, DeviceServerError
 from vgpu_stub.harness.machine import GUEST_LIBRARIES, GuestSettings, running_vm
-from vgpu_stub.harness.program import device_variables
+from vgpu_stub.harness.program import device_variables, report_folder
 
 _LINKER_FILE: Final = "linker"
 _LOG_LINES: Final = 2000
@@ -39,17 +37,6 @@ def _variables(folder: str) -> dict[str, str]:
         "LD_DEBUG": TOPICS,
         "LD_DEBUG_OUTPUT": f"{folder}/{_LINKER_FILE}",
     }
-
-
-@contextmanager
-def _evidence_folder() -> Iterator[Path]:
-    """A folder that every process of the program can write to, also one of another user."""
-    folder = Path(tempfile.mkdtemp(prefix="vgpu-explain-"))
-    folder.chmod(0o1733)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -95,7 +82,7 @@ def run_here(
     if image:
         with console_progress() as progress:
             sandbox = Sandbox(image, progress=progress)
-    with DeviceServer(options, shared=False) as server, _evidence_folder() as folder:
+    with DeviceServer(options, shared=False) as server, report_folder("vgpu-explain-") as folder:
         variables = {
             **device_variables(server.device_socket, libraries),
             **_variables(str(folder)),
@@ -120,7 +107,7 @@ def run_in_vm(
     with (
         console_progress() as progress,
         running_vm(options, settings, progress) as (vm, server),
-        _evidence_folder() as folder,
+        report_folder("vgpu-explain-") as folder,
     ):
         vm.run(["mkdir", "-m", "1733", _GUEST_FOLDER])
         started = time.monotonic()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +25,7 @@ from vgpu_stub.cli.vm_command import run_in_guest
 from vgpu_stub.harness.build import cuda_libraries
 from vgpu_stub.harness.device_server import DeviceServer
 from vgpu_stub.harness.machine import GuestSettings, running_vm
-from vgpu_stub.harness.program import device_variables
+from vgpu_stub.harness.program import device_variables, report_folder
 
 #: After this time a call that has not returned is shown.
 _LONG_NS: Final = 1_000_000_000
@@ -73,17 +71,6 @@ def _variables(folder: str) -> dict[str, str]:
 
 
 @contextmanager
-def _journal_folder() -> Iterator[Path]:
-    """A folder that every process of the program can write to, also one of another user."""
-    folder = Path(tempfile.mkdtemp(prefix="vgpu-trace-"))
-    folder.chmod(0o1733)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
 def _followed(folder: Path, follower: CallFollower) -> Iterator[None]:
     """Follow the journals of a folder in a thread of its own."""
     journals = JournalTail(folder)
@@ -126,7 +113,10 @@ def trace_here(
     if image:
         with console_progress() as progress:
             sandbox = Sandbox(image, progress=progress)
-    with DeviceServer(options, shared=False, record=record) as server, _journal_folder() as folder:
+    with (
+        DeviceServer(options, shared=False, record=record) as server,
+        report_folder("vgpu-trace-") as folder,
+    ):
         variables = {
             **device_variables(server.device_socket, libraries),
             **_variables(str(folder)),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,3 +23,14 @@ def device_variables(socket: Path, libraries: Path) -> dict[str, str]:
 def program_environment(socket: Path, libraries: Path) -> dict[str, str]:
     """The environment in which a program finds our CUDA libraries and the device."""
     return {**os.environ, **device_variables(socket, libraries)}
+
+
+@contextmanager
+def report_folder(prefix: str) -> Iterator[Path]:
+    """A folder that every process of a program can write to, also one of another user."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder.chmod(0o1733)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
