@@ -27,8 +27,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vgpu_host.executors.software import SoftwareGpu
 from vgpu_host.executors.software.errors import PtxError
+from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.index import index_module
 from vgpu_host.executors.software.object_cache import default_cache_dir
 from vgpu_host.executors.software.profiles import PROFILES

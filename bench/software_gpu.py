@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vgpu_host.executors.software import Function, SoftwareGpu
+from vgpu_host.executors.software.function import Function
+from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.nvrtc import compile_ptx
 
 TEST_PROGRAM = "/usr/libexec/x86_64-linux-gnu/ggml/test-backend-ops"

@@ -7,8 +7,9 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vgpu_host.executors.software import Function, SoftwareGpu
 from vgpu_host.executors.software.errors import DeviceFault, PtxError
+from vgpu_host.executors.software.function import Function
+from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.profiles import profile_of
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.findings import Report

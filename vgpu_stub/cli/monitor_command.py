@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from vgpu_stub.monitor.app import MonitorApp
 from vgpu_stub.monitor.source import take_snapshots
 from vgpu_stub.monitor.text import render
 
@@ -65,7 +66,4 @@ def monitor_command(
         time.sleep(interval)
         console.print(render(take_snapshots(server) or first, first))
     else:
-        # Half a second of imports that no other command should pay for.
-        from vgpu_stub.monitor.app import MonitorApp
-
         MonitorApp(lambda: take_snapshots(server), interval).run()

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import Function, SoftwareGpu
+from vgpu_host.executors.software.function import Function
+from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.profiles import PROFILES
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.nvrtc import compile_ptx

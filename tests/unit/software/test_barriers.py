@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import SoftwareGpu
 from vgpu_host.executors.software.errors import CudaResult, DeviceFault, PtxError
+from vgpu_host.executors.software.gpu import SoftwareGpu
 
 from .conftest import Array, Device
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import SoftwareGpu
 from vgpu_host.executors.software.errors import CudaResult, DeviceFault, TooManyBlocksError
+from vgpu_host.executors.software.gpu import SoftwareGpu
 
 from .conftest import Device
 

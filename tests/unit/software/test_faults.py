@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import DeviceFault, Function
+from vgpu_host.executors.software.errors import DeviceFault
+from vgpu_host.executors.software.function import Function
 
 from .conftest import Device
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import DeviceFault, SoftwareGpu
 from vgpu_host.executors.software.codegen import kernel
 from vgpu_host.executors.software.codegen.registry import TABLE
 from vgpu_host.executors.software.counts import CountTable, KernelCounts, merged, read_counts
+from vgpu_host.executors.software.errors import DeviceFault
 from vgpu_host.executors.software.fidelity import APPROXIMATE, DIFFERENT, EXACT, Fidelity, judge
+from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.index import index_module
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.executors.software.translator import Lowering

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import Function
+from vgpu_host.executors.software.function import Function
 
 from .conftest import Array, Device
 

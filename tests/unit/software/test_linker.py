@@ -10,7 +10,7 @@ import struct
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import PtxError
+from vgpu_host.executors.software.errors import PtxError
 from vgpu_host.executors.software.linker import link
 from vgpu_host.executors.software.profiles import PROFILES
 

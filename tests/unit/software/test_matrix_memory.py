@@ -7,8 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import DeviceFault, PtxError
-from vgpu_host.executors.software.errors import CudaResult
+from vgpu_host.executors.software.errors import CudaResult, DeviceFault, PtxError
 from vgpu_host.nvrtc import compile_ptx
 
 from .conftest import Array, Device

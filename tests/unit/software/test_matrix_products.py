@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import SoftwareGpu
+from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.profiles import PROFILES
 from vgpu_host.executors.software.translation import Translation
 

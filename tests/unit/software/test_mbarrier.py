@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import DeviceFault
+from vgpu_host.executors.software.errors import DeviceFault
 
 from .conftest import Array, Device
 

@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import ParamInfo, PtxError, SoftwareGpu, module
+from vgpu_host.executors.software import module
+from vgpu_host.executors.software.errors import PtxError
+from vgpu_host.executors.software.function import ParamInfo
+from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.profiles import PROFILES
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.nvrtc import NvrtcError, compile_ptx

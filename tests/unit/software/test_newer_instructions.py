@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import PtxError
+from vgpu_host.executors.software.errors import PtxError
 
 from .conftest import Array, Device
 

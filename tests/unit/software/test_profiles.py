@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import PtxError, SoftwareGpu
+from vgpu_host.executors.software.errors import PtxError
+from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.profiles import DEFAULT_PROFILE, PROFILES, profile_for
 from vgpu_host.executors.software.translation import Translation
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vgpu_host.executors.software import PtxError, SoftwareGpu
-from vgpu_host.executors.software.errors import CudaResult
+from vgpu_host.executors.software.errors import CudaResult, PtxError
+from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.index import index_module
 from vgpu_host.executors.software.ir import Body, Instruction, Special
 from vgpu_host.executors.software.parser import parse_function

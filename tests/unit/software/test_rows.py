@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import DeviceFault, Function, SoftwareGpu
+from vgpu_host.executors.software.errors import DeviceFault
+from vgpu_host.executors.software.function import Function
+from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.index import index_module
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.executors.software.translator import Lowering

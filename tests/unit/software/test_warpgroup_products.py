@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import DeviceFault, PtxError
+from vgpu_host.executors.software.errors import DeviceFault, PtxError
 
 from .conftest import Array, Device
 from .test_matrix_products import BITS, encode, numbers

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vgpu_host.executors.software import DeviceFault, SoftwareGpu
+from vgpu_host.executors.software.errors import DeviceFault
+from vgpu_host.executors.software.gpu import SoftwareGpu
 from vgpu_host.executors.software.profiles import DEFAULT_PROFILE, PROFILES
 from vgpu_host.executors.software.translation import Translation
 from vgpu_host.findings import Finding
